@@ -1,0 +1,78 @@
+//! The closed list of failures a user can meet.
+//!
+//! Every layer has its own error enum; each maps to a `Fault` in one place, and each edge maps `FaultKind` to its own
+//! code (errno, exit code, HTTP status) in one `match` without a wildcard. Invariant: no text in a fault holds a token
+//! or a signed URL. Not here: the codes themselves.
+
+use std::fmt;
+
+/// What kind of failure it is, by what a user can do about it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum FaultKind {
+    /// There is no such file, model, repository or revision.
+    NotFound,
+    /// A bad name, value, query or reference.
+    Invalid,
+    /// A reference names several things.
+    Ambiguous,
+    /// Something with this name is already there.
+    Exists,
+    /// The place can only be read.
+    ReadOnly,
+    /// The operation is never allowed here.
+    NotPermitted,
+    /// Token missing, gated or private at the hub; or the file is not readable by this user.
+    AccessDenied,
+    /// The network is needed and switched off.
+    Offline,
+    /// The hub cannot be reached or broke its protocol.
+    Unreachable,
+    /// A bounded wait ran out without progress.
+    TimedOut,
+    /// The hub asks to come back later.
+    RateLimited,
+    /// The file is gone at its hub, or a linked file changed where it lies.
+    Gone,
+    /// Bytes do not match the published or recorded hash.
+    Integrity,
+    /// The disk is full.
+    NoSpace,
+    /// Another process holds what is needed.
+    Busy,
+    /// This filesystem, kernel or file format cannot do it.
+    Unsupported,
+    /// Nothing is mounted there.
+    NotMounted,
+    /// The user stopped it.
+    Interrupted,
+    /// Reading or writing the local disk failed, or an invariant of ours is broken.
+    Internal,
+}
+
+/// A failure in a user's words: what happened, to what, and what to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fault {
+    pub kind: FaultKind,
+    /// One sentence without the final full stop that names the subject.
+    pub what: String,
+    /// What to do about it, as one imperative sentence; empty when nothing helps.
+    pub remedy: String,
+}
+
+impl Fault {
+    pub fn new(kind: FaultKind, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { kind, what: what.into(), remedy: remedy.into() }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        if !self.remedy.is_empty() {
+            write!(f, "; {}", self.remedy)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Fault {}

@@ -1,0 +1,25 @@
+//! The words everyone shares.
+//!
+//! Owns: digests, byte ranges, names, inode numbers, model words, locators, secrets, the clock and the closed list of
+//! failures. Invariants: every value here was checked when it was made, so nothing above checks it again.
+//! Not here: kernel types, SQL, disk, network, environment; no dependency outside `std`.
+
+mod bytes;
+mod clock;
+mod digest;
+mod fault;
+mod locator;
+mod model;
+mod name;
+mod number;
+mod secret;
+
+pub use bytes::{ByteRange, RangeSet};
+pub use clock::{Clock, Timestamp};
+pub use digest::{Digest, DigestError};
+pub use fault::{Fault, FaultKind};
+pub use locator::{Locator, LocatorError, RepoId, Revision};
+pub use model::{BaseModel, BlobState, ModelType, WordError};
+pub use name::{EntryName, NAME_BYTES_MAX, NameError, RelativePath};
+pub use number::{BlobId, BundleId, DirectoryId, InodeNo, ModelId};
+pub use secret::Secret;

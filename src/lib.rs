@@ -1,0 +1,8 @@
+//! modelfs: one copy of every model file, mounted the way each application expects it.
+//!
+//! The layers and what may use what are held by `tests/tidy.rs`; ARCHITECTURE.md has the map.
+
+pub mod base;
+pub mod classify;
+pub mod formats;
+pub mod tree;

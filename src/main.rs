@@ -1,0 +1,3 @@
+//! The `modelfs` command.
+
+fn main() {}
