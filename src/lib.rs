@@ -5,4 +5,5 @@
 pub mod base;
 pub mod classify;
 pub mod formats;
+pub mod library;
 pub mod tree;

@@ -1,0 +1,64 @@
+//! What can go wrong in a use case, above the errors of the parts.
+
+use crate::base::{Fault, FaultKind, LocatorError};
+use thiserror::Error;
+
+/// A failed use case. `fault` says it in a user's words.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LibraryError {
+    /// A part failed and already says so in a user's words.
+    #[error("{0}")]
+    Part(Fault),
+    #[error("{0}")]
+    Locator(#[from] LocatorError),
+    #[error("nothing in the store answers to `{reference}`")]
+    NotFound { reference: String },
+    #[error("`{reference}` names {} models: {}", candidates.len(), candidates.join(", "))]
+    Ambiguous { reference: String, candidates: Vec<String> },
+    #[error("the import needs {needed_bytes} bytes and {free_bytes} are free")]
+    DoesNotFit { needed_bytes: u64, free_bytes: u64 },
+    #[error("`{mode}` cannot be used here: {reason}")]
+    Mode { mode: &'static str, reason: String },
+    #[error("there is no application called `{name}`")]
+    UnknownApp { name: String },
+    #[error("the network is switched off")]
+    Offline,
+    #[error("stopped")]
+    Interrupted,
+}
+
+impl LibraryError {
+    pub fn fault(&self) -> Fault {
+        let what = self.to_string();
+        match self {
+            Self::Part(fault) => fault.clone(),
+            Self::Locator(_) => {
+                Fault::new(FaultKind::Invalid, what, "write hf:org/name[@revision][/path], or paste the page's URL")
+            }
+            Self::NotFound { .. } => Fault::new(FaultKind::NotFound, what, "list the models with `modelfs ls`"),
+            Self::Ambiguous { .. } => {
+                Fault::new(FaultKind::Ambiguous, what, "name one of them by its id or by more digits of its sha256")
+            }
+            Self::DoesNotFit { .. } => Fault::new(
+                FaultKind::NoSpace,
+                what,
+                "free some space, or choose a mode that takes less (see `modelfs import --dry-run`)",
+            ),
+            Self::Mode { .. } => Fault::new(FaultKind::Unsupported, what, "choose another with --mode"),
+            Self::UnknownApp { .. } => Fault::new(FaultKind::NotFound, what, "see `modelfs app list`"),
+            Self::Offline => Fault::new(
+                FaultKind::Offline,
+                what,
+                "run without --offline and without the environment variables that forbid the network",
+            ),
+            Self::Interrupted => Fault::new(FaultKind::Interrupted, what, "run the same command again to go on"),
+        }
+    }
+}
+
+impl From<Fault> for LibraryError {
+    fn from(fault: Fault) -> Self {
+        Self::Part(fault)
+    }
+}

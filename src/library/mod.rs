@@ -1,0 +1,14 @@
+//! The use cases: what a user can do with a collection, and the only place that composes store, catalog, hubs and engine.
+//!
+//! Invariants: data is durable before the row that names it; every change to what is shown goes through `shelf`, so
+//! names, directory times and revisions stay in step. Not here: SQL, wire formats, kernel types, terminal output.
+
+mod error;
+mod report;
+
+pub use error::LibraryError;
+pub use report::{
+    AddSummary, AppInfo, Check, CheckStatus, Hashed, ImportMode, ImportObserver, ImportPlan, ImportRequest,
+    ImportSummary, ModeCosts, ModelDetails, ModelSummary, OriginInfo, Refusal, StatsRow, StoreStats, VerifyFinding,
+    VerifySummary,
+};

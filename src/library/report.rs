@@ -1,0 +1,276 @@
+//! What the use cases are asked and what they answer, as plain data.
+//!
+//! Edges turn these into tables, JSON or attributes. Not here: any formatting.
+
+use crate::base::{BaseModel, BlobId, BlobState, Digest, ModelId, ModelType, Timestamp};
+use crate::classify::Reason;
+use std::path::{Path, PathBuf};
+
+/// How the bytes of an imported file get into the store.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ImportMode {
+    /// Share the blocks; takes no space, needs a filesystem that can.
+    Reflink,
+    /// A second copy; the original stays.
+    Copy,
+    /// The original becomes the store's.
+    Move,
+    /// The bytes stay where they lie; a change there is noticed and the file is then refused.
+    Link,
+}
+
+impl ImportMode {
+    pub const ALL: [Self; 4] = [Self::Reflink, Self::Copy, Self::Move, Self::Link];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reflink => "reflink",
+            Self::Copy => "copy",
+            Self::Move => "move",
+            Self::Link => "link",
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct ImportRequest {
+    pub paths: Vec<PathBuf>,
+    /// `None`: reflink where the filesystem can, else copy.
+    pub mode: Option<ImportMode>,
+    /// After a move, put a symlink to the blob where the file was.
+    pub leave_symlink: bool,
+}
+
+/// Additional bytes each mode would take in the store's filesystem; `None` where the mode cannot be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ModeCosts {
+    pub reflink: Option<u64>,
+    pub copy: Option<u64>,
+    pub r#move: Option<u64>,
+    pub link: Option<u64>,
+}
+
+/// What an import will do, found without changing anything.
+pub struct ImportPlan {
+    pub mode: ImportMode,
+    pub leave_symlink: bool,
+    pub costs: ModeCosts,
+    /// Free bytes of the store's filesystem.
+    pub free_bytes: u64,
+    /// Model files and files of bundles to be imported.
+    pub file_count: usize,
+    pub total_bytes: u64,
+    /// Files that were imported before and have not changed since.
+    pub unchanged_count: usize,
+    /// Folders that become bundles.
+    pub bundle_count: usize,
+    /// Files that are no models and belong to no bundle.
+    pub ignored_count: usize,
+    /// Refused before a byte was copied.
+    pub refused: Vec<Refusal>,
+}
+
+impl ImportPlan {
+    /// Bytes the chosen mode takes.
+    pub fn cost_bytes(&self) -> u64 {
+        let cost = match self.mode {
+            ImportMode::Reflink => self.costs.reflink,
+            ImportMode::Copy => self.costs.copy,
+            ImportMode::Move => self.costs.r#move,
+            ImportMode::Link => self.costs.link,
+        };
+        cost.unwrap_or(0)
+    }
+
+    pub fn fits(&self) -> bool {
+        self.cost_bytes() <= self.free_bytes
+    }
+}
+
+/// A file that was left alone, why, and what to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    pub path: PathBuf,
+    pub reason: String,
+    pub remedy: String,
+}
+
+/// Told about the progress of an import or a verification, from several threads.
+pub trait ImportObserver: Sync {
+    /// More bytes were read and hashed.
+    fn advanced(&self, bytes: u64);
+    /// One file is done, whatever became of it.
+    fn finished(&self, path: &Path);
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ImportSummary {
+    pub new_count: usize,
+    pub new_bytes: u64,
+    /// The content was in the store under another name or from another place.
+    pub already_there_count: usize,
+    /// Bytes that were not stored a second time.
+    pub saved_bytes: u64,
+    pub unchanged_count: usize,
+    pub bundle_count: usize,
+    pub ignored_count: usize,
+    pub refused: Vec<Refusal>,
+    /// Stopped by the user; what is counted here is safely in the store.
+    pub interrupted: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AddSummary {
+    /// `hf:org/name`.
+    pub repo: String,
+    pub commit: String,
+    pub file_count: usize,
+    pub total_bytes: u64,
+    /// Bytes that need no download, because their sha256 is in the store.
+    pub resident_bytes: u64,
+    pub model_count: usize,
+    /// Registered before at this commit; nothing new.
+    pub known_count: usize,
+    /// Where the repository appears, relative to the mount.
+    pub path: String,
+    pub refused: Vec<Refusal>,
+}
+
+/// One row of a listing.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ModelSummary {
+    pub id: ModelId,
+    pub blob: BlobId,
+    pub name: String,
+    pub size_bytes: u64,
+    pub state: BlobState,
+    pub sha256: Option<Digest>,
+    pub model_type: ModelType,
+    pub base: Option<BaseModel>,
+    pub format: String,
+    pub precision: Option<String>,
+    pub quantization: Option<String>,
+    pub confidence: f32,
+    pub method: String,
+    pub sources: Vec<String>,
+    pub added: Timestamp,
+    pub deleted: bool,
+}
+
+/// Everything that is known about one model.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ModelDetails {
+    pub summary: ModelSummary,
+    /// Bytes of it that are here.
+    pub bytes_present: u64,
+    pub blake3: Option<String>,
+    pub crc32: Option<String>,
+    pub autov1: Option<String>,
+    pub autov2: Option<String>,
+    pub autov3: Option<String>,
+    pub sub_type: Option<String>,
+    pub architecture: Option<String>,
+    pub tensor_count: Option<u64>,
+    pub trigger_words: Vec<String>,
+    pub tags: Vec<String>,
+    pub creator: Option<String>,
+    pub license: Option<String>,
+    pub origins: Vec<OriginInfo>,
+    /// Where it appears, relative to the mount.
+    pub paths: Vec<String>,
+    /// Where its bytes lie when they are not in the store (`--mode link`).
+    pub linked_path: Option<PathBuf>,
+    pub error: Option<String>,
+    pub reasons: Vec<Reason>,
+}
+
+/// One place a content is known from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OriginInfo {
+    /// `huggingface`, `local`, …
+    pub source: String,
+    pub repo: String,
+    pub revision: String,
+    pub path: String,
+    /// The page a person can open, never a signed URL.
+    pub page_url: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StatsRow {
+    pub word: String,
+    pub count: u64,
+    pub bytes: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct StoreStats {
+    pub model_count: u64,
+    pub blob_count: u64,
+    /// Bytes of all known contents, remote ones included.
+    pub known_bytes: u64,
+    pub resident_bytes: u64,
+    /// Bytes that are stored once although they were imported several times.
+    pub saved_bytes: u64,
+    pub free_bytes: u64,
+    pub by_type: Vec<StatsRow>,
+    pub by_base: Vec<StatsRow>,
+    pub by_state: Vec<StatsRow>,
+}
+
+/// One thing `verify` found wrong.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VerifyFinding {
+    pub subject: String,
+    pub what: String,
+    pub remedy: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct VerifySummary {
+    pub checked_count: u64,
+    pub checked_bytes: u64,
+    pub findings: Vec<VerifyFinding>,
+    pub interrupted: bool,
+}
+
+/// An application whose layout is known.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AppInfo {
+    pub name: String,
+    pub display_name: String,
+    pub enabled: bool,
+    /// Folder in the mount and the types it holds.
+    pub folders: Vec<(String, Option<ModelType>)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CheckStatus {
+    Fine,
+    /// Works, but not as well as it could.
+    Notice,
+    Broken,
+}
+
+/// One line of `doctor`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Check {
+    pub name: String,
+    pub status: CheckStatus,
+    pub finding: String,
+    /// Empty when there is nothing to mend.
+    pub remedy: String,
+}
+
+/// The six hashes of a file, in the spelling users know.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Hashed {
+    pub path: PathBuf,
+    pub size_bytes: u64,
+    pub sha256: Digest,
+    pub blake3: Digest,
+    pub crc32: String,
+    pub autov1: Option<String>,
+    pub autov2: String,
+    pub autov3: Option<String>,
+}
