@@ -5,5 +5,6 @@
 pub mod base;
 pub mod classify;
 pub mod formats;
+pub mod hub;
 pub mod library;
 pub mod tree;

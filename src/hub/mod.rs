@@ -1,0 +1,20 @@
+//! Model hubs: what a repository holds, and ranges of its files.
+//!
+//! Owns: the trait `Hub`, one file per hub with its private wire types, the HTTP client with redirects followed by
+//! hand, and the set of hubs. Invariants: a token goes to its own hub's origin and nowhere else; no token and no
+//! signed URL appears in an error, a log line or a value that leaves this module; every answer to a range request is
+//! checked before a byte of it is handed out; every body, page count and redirect chain has a limit.
+//! Not here: which ranges to fetch and when to try again (`plan`, `fetch`), what is kept on disk (`store`, `catalog`).
+
+mod answer;
+mod api;
+mod client;
+mod error;
+mod hugging_face;
+mod listing;
+mod measure;
+mod set;
+
+pub use api::{Expected, Hub, Origin, RangeStream, RemoteFile, RepoListing};
+pub use error::{HubError, Response};
+pub use set::{HUGGING_FACE_ENDPOINT, HubOptions, HubSet};
