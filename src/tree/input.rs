@@ -160,6 +160,8 @@ pub struct TargetFolder {
     pub excluded_suffixes: Vec<String>,
     /// Entries are directories (bundles), not files.
     pub directories: bool,
+    /// Starts of the base words it takes (`wan`, `flux1`); empty takes any base, and models without one.
+    pub bases: Vec<String>,
     pub matching: FolderMatch,
 }
 
@@ -177,6 +179,8 @@ pub struct Target {
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Snapshot {
     pub revision: u64,
+    /// Time of the root directory, which has no `DirectoryEntry`: its path would be empty.
+    pub root_mtime: Timestamp,
     pub blobs: Vec<BlobEntry>,
     pub models: Vec<ModelEntry>,
     pub bundles: Vec<BundleEntry>,
@@ -189,6 +193,7 @@ pub struct Snapshot {
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Delta {
     pub revision: u64,
+    pub root_mtime: Timestamp,
     pub blobs: Vec<BlobEntry>,
     pub models: Vec<ModelEntry>,
     pub bundles: Vec<BundleEntry>,
