@@ -7,4 +7,5 @@ pub mod classify;
 pub mod formats;
 pub mod hub;
 pub mod library;
+pub mod query;
 pub mod tree;

@@ -1,0 +1,150 @@
+//! The search grammar: text → `Query`, with positioned errors, and back to text.
+//!
+//! One grammar for directories under `search/`, the command line and every other edge. Pure. Not here: finding models
+//! (`catalog` for the index, `hub` for hubs), the full-text rules of an engine.
+//!
+//! ```text
+//! query   = or
+//! or      = and ("OR" and)*
+//! and     = term+                        words side by side must all hold
+//! term    = "-" term | "(" or ")" | phrase | key ":" value | field op amount | word
+//! phrase  = '"' text '"'                 `\"` and `\\` inside
+//! value   = word | phrase                `source:` and `type:` take `a|b|c`
+//! ```
+//! `sort:` and `limit:` may stand anywhere outside parentheses, once each.
+
+mod amount;
+mod error;
+mod lexer;
+mod matching;
+mod parser;
+mod write;
+
+pub use amount::{Amount, Comparison, Field};
+pub use error::{QueryError, QueryErrorKind};
+pub use matching::{Subject, matches};
+
+use std::fmt;
+
+/// Longest query, in bytes: a directory name holds no more.
+pub const QUERY_BYTES_MAX: usize = 255;
+/// Deepest nesting of parentheses and negations; a person writes two or three.
+const DEPTH_MAX: usize = 16;
+/// Largest `limit:`; a listing of more is a listing of everything.
+pub const LIMIT_MAX: u32 = 100_000;
+
+/// A parsed query.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Query {
+    pub expression: Expression,
+    pub sort: Option<Sort>,
+    pub limit: Option<u32>,
+}
+
+#[derive(Clone, PartialEq, Debug, Default)]
+pub enum Expression {
+    /// The empty query.
+    #[default]
+    Everything,
+    /// One word of full text.
+    Word(String),
+    /// Words that stand side by side in this order.
+    Phrase(String),
+    /// Any of the values; one unless written `a|b`.
+    Key {
+        key: Key,
+        values: Vec<String>,
+    },
+    Compare {
+        field: Field,
+        comparison: Comparison,
+        amount: Amount,
+    },
+    Not(Box<Expression>),
+    /// At least two parts.
+    And(Vec<Expression>),
+    /// At least two parts.
+    Or(Vec<Expression>),
+}
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        pub enum $name { $($variant),+ }
+
+        impl $name {
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+
+            pub fn parse(text: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|word| word.as_str() == text)
+            }
+        }
+    };
+}
+use words;
+
+words!(
+    /// What a `key:value` asks about.
+    Key {
+        Type = "type",
+        Base = "base",
+        Format = "format",
+        Precision = "precision",
+        Source = "source",
+        Creator = "creator",
+        Tag = "tag",
+        License = "license",
+        State = "state",
+        Hash = "hash",
+        App = "app",
+        Nsfw = "nsfw",
+    }
+);
+
+words!(
+    /// What `sort:` orders by; each has its natural direction (largest or newest first, names A to Z).
+    Sort {
+        Relevance = "relevance",
+        Name = "name",
+        Size = "size",
+        Added = "added",
+        Updated = "updated",
+        Downloads = "downloads",
+        Rating = "rating",
+        Likes = "likes",
+    }
+);
+
+impl Query {
+    pub fn parse(text: &str) -> Result<Self, QueryError> {
+        parser::parse(text)
+    }
+
+    /// The values of `source:` that hold for the whole query, if it names any at its top level.
+    pub fn sources(&self) -> Vec<&str> {
+        let parts = match &self.expression {
+            Expression::And(parts) => parts.as_slice(),
+            other => std::slice::from_ref(other),
+        };
+        let named = parts.iter().filter_map(|part| match part {
+            Expression::Key { key: Key::Source, values } => Some(values.iter().map(String::as_str)),
+            _ => None,
+        });
+        named.flatten().collect()
+    }
+}
+
+impl fmt::Display for Query {
+    /// Writes a text that parses to the same query.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write::query(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests;
