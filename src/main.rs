@@ -1,3 +1,7 @@
-//! The `modelfs` command.
+//! The `modelfs` command. Everything is in the library's `cli` module, so that it can be tested.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    modelfs::cli::run()
+}

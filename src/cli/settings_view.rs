@@ -1,0 +1,89 @@
+//! `modelfs config`: the settings in force, each with its origin. A token's value is never part of it.
+
+use super::arguments::{ConfigArguments, ConfigVerb};
+use super::error::Failure;
+use super::output::Output;
+use super::table::{Align, Table};
+use super::{Context, exit, figures};
+use crate::config::{Chosen, Settings, TokenState};
+use serde_json::{Map, Value, json};
+
+pub fn run(context: &Context, wanted: &ConfigArguments, output: &mut Output) -> Result<u8, Failure> {
+    match &wanted.verb {
+        ConfigVerb::Path => output.line(context.settings.file.value.display().to_string())?,
+        ConfigVerb::Show { json } => show(&context.settings, *json, output)?,
+    }
+    output.finish()?;
+    Ok(exit::SUCCESS)
+}
+
+/// Key as in the settings file, value as text, value as JSON, origin.
+struct Row {
+    key: &'static str,
+    text: String,
+    json: Value,
+    origin: String,
+}
+
+fn row<T>(key: &'static str, chosen: &Chosen<T>, text: impl Fn(&T) -> String, json: impl Fn(&T) -> Value) -> Row {
+    Row { key, text: text(&chosen.value), json: json(&chosen.value), origin: chosen.origin.to_string() }
+}
+
+fn rows(settings: &Settings) -> Vec<Row> {
+    let (token_text, token_origin) = token(&settings.hf_token);
+    let path_text = |path: &std::path::PathBuf| path.display().to_string();
+    let path_json = |path: &std::path::PathBuf| json!(path.to_string_lossy());
+    vec![
+        row("store", &settings.store, path_text, path_json),
+        row("offline", &settings.offline, bool::to_string, |value| json!(value)),
+        row("huggingface.endpoint", &settings.hf_endpoint, String::clone, |value| json!(value)),
+        Row { key: "huggingface.token", json: json!(token_text), text: token_text, origin: token_origin },
+        row("fetch.promote_after", &settings.promote_after_bytes, |bytes| figures::size(*bytes), |value| json!(value)),
+        row(
+            "fetch.read_timeout",
+            &settings.read_timeout,
+            |time| figures::duration(*time),
+            |time| json!(time.as_secs()),
+        ),
+        row("mount.point", &settings.mount_point, path_text, path_json),
+        row("mount.allow_other", &settings.allow_other, bool::to_string, |value| json!(value)),
+        row(
+            "import.mode",
+            &settings.import_mode,
+            |mode| mode.map_or("reflink, else copy".to_owned(), |mode| mode.as_str().to_owned()),
+            |mode| json!(mode.map(|mode| mode.as_str())),
+        ),
+        row(
+            "log.filter",
+            &settings.log_filter,
+            |filter| filter.clone().unwrap_or_else(|| "warn".to_owned()),
+            |filter| json!(filter),
+        ),
+        row("log.format", &settings.log_format, |format| format.as_str().to_owned(), |format| json!(format.as_str())),
+    ]
+}
+
+/// Whether there is a token and where from, never the token.
+fn token(state: &TokenState) -> (String, String) {
+    match state {
+        TokenState::Absent => ("none".to_owned(), "default".to_owned()),
+        TokenState::Found { origin, .. } => ("set (not shown)".to_owned(), origin.clone()),
+        TokenState::Unusable { origin, reason } => (format!("unusable: {reason}"), origin.clone()),
+        TokenState::Disabled => ("none".to_owned(), "HF_HUB_DISABLE_IMPLICIT_TOKEN".to_owned()),
+    }
+}
+
+fn show(settings: &Settings, as_json: bool, output: &mut Output) -> Result<(), Failure> {
+    let rows = rows(settings);
+    if as_json {
+        let entry = |row: Row| (row.key.to_owned(), json!({ "value": row.json, "origin": row.origin }));
+        return output.json(&Value::Object(rows.into_iter().map(entry).collect::<Map<_, _>>()));
+    }
+    let mut table = Table::new(&[("KEY", Align::Left), ("VALUE", Align::Left), ("FROM", Align::Left)]);
+    for row in rows {
+        table.row([row.key.to_owned(), row.text, row.origin]);
+    }
+    output.table(&table)?;
+    let found = if settings.file_found { "" } else { " (does not exist, which is fine)" };
+    output.line(format!("\nsettings file: {}{found}", settings.file.value.display()))
+}
