@@ -11,6 +11,16 @@ pub trait ByteSource {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
 }
 
+impl<S: ByteSource + ?Sized> ByteSource for &S {
+    fn size_bytes(&self) -> u64 {
+        (**self).size_bytes()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        (**self).read_at(offset, buffer)
+    }
+}
+
 impl ByteSource for [u8] {
     fn size_bytes(&self) -> u64 {
         self.len() as u64
@@ -54,7 +64,8 @@ impl Format {
     }
 }
 
-/// One tensor as the header names it; shape in the order of the file's own library (GGUF dimensions are reversed).
+/// One tensor as the header names it. The shape is in the order torch prints it, outermost first; the dimensions of a
+/// GGUF, which stores the reverse, are already turned round, and `comfy.gguf.orig_shape` is applied.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tensor {
     pub name: Box<str>,

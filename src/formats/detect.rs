@@ -1,0 +1,127 @@
+//! Which container it is, told from the first bytes alone.
+//!
+//! Invariant: a name never decides; what looks like no model under any name (a page, a pointer, zeros) is refused
+//! here, and bytes nobody knows are `Format::Other`, not an error. Not here: the containers themselves.
+
+use super::header::ByteSource;
+use super::limits::Collector;
+use super::window::read_up_to;
+use super::{Format, FormatError, Header, PageKind, gguf, onnx, safetensors, torch};
+
+/// Enough for every magic number, including the one of tar at 257, and for the start of a page.
+const START_BYTES: usize = 4 << 10;
+
+/// A file of zeros only up to here has never arrived.
+const ZEROS_BYTES: usize = 64 << 10;
+
+/// A page or an answer longer than this is none.
+const PAGE_BYTES_MAX: u64 = 4 << 20;
+
+/// The reference limit of the safetensors length; a larger number before `{` is chance or an attack.
+const SAFETENSORS_LENGTH_MAX: u64 = 100_000_000;
+
+/// Reads what the header of `source` says, by its bytes.
+pub fn read_header<S: ByteSource + ?Sized>(source: &S) -> Result<Header, FormatError> {
+    read(&source)
+}
+
+fn read(source: &dyn ByteSource) -> Result<Header, FormatError> {
+    let start = read_up_to(source, 0, START_BYTES)?;
+    if let Some(what) = page_kind(source, &start)? {
+        return Err(FormatError::NotAModel { what });
+    }
+    if start.starts_with(b"GGUF") {
+        return gguf::read(source);
+    }
+    if start.starts_with(b"PK\x03\x04") {
+        return torch::read_zip(source);
+    }
+    if let [0x80, 2..=5, ..] = start[..] {
+        return torch::read_pickle(source);
+    }
+    if let Some(json_bytes) = safetensors_length(&start) {
+        return safetensors::read(source, json_bytes);
+    }
+    if onnx::may_start(&start)
+        && let Some(header) = onnx::read(source)?
+    {
+        return Ok(header);
+    }
+    let mut other = Collector::new(Format::Other);
+    if let Some(container) = known_container(&start) {
+        other.metadata("container", container)?;
+    }
+    Ok(other.finish())
+}
+
+/// The length before the JSON, if these are the first bytes of a safetensors file.
+fn safetensors_length(start: &[u8]) -> Option<u64> {
+    let (length, json) = start.split_first_chunk::<8>()?;
+    let length = u64::from_le_bytes(*length);
+    let json_start = match json {
+        [b'{', b'"' | b'}' | b' ' | b'\n' | b'\r' | b'\t', ..] | [b'{'] => true,
+        // Anything else after the brace is damaged JSON; say so, unless the length is no length either.
+        [b'{', ..] => length <= SAFETENSORS_LENGTH_MAX,
+        _ => false,
+    };
+    json_start.then_some(length)
+}
+
+fn page_kind(source: &dyn ByteSource, start: &[u8]) -> Result<Option<PageKind>, FormatError> {
+    if start.is_empty() {
+        return Ok(Some(PageKind::Empty));
+    }
+    if start.iter().all(|&byte| byte == 0) {
+        let more = read_up_to(source, 0, ZEROS_BYTES)?;
+        return Ok(more.iter().all(|&byte| byte == 0).then_some(PageKind::Zeros));
+    }
+    if start.starts_with(b"version https://git-lfs.github.com/spec/") {
+        return Ok(Some(PageKind::LfsPointer));
+    }
+    if source.size_bytes() > PAGE_BYTES_MAX {
+        return Ok(None);
+    }
+    Ok(text_of(start).and_then(|text| text_kind(text, source.size_bytes())))
+}
+
+/// The start as text, if it is text: a character may be cut at its end.
+fn text_of(start: &[u8]) -> Option<&str> {
+    let start = start.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(start);
+    let text = match std::str::from_utf8(start) {
+        Ok(text) => text,
+        Err(error) if error.error_len().is_none() => std::str::from_utf8(&start[..error.valid_up_to()]).ok()?,
+        Err(_) => return None,
+    };
+    let is_text = text.chars().all(|c| !c.is_control() || matches!(c, '\n' | '\r' | '\t' | '\u{c}'));
+    is_text.then(|| text.trim_start())
+}
+
+fn text_kind(text: &str, size_bytes: u64) -> Option<PageKind> {
+    let begins = |word: &str| text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
+    if begins("<!doctype") || begins("<html") || begins("<head") || begins("<?xml") || begins("<!--") {
+        return Some(PageKind::Html);
+    }
+    if begins("{") || begins("[") {
+        return Some(PageKind::Json);
+    }
+    (size_bytes <= START_BYTES as u64).then_some(PageKind::Text)
+}
+
+/// Containers that are known and not read further.
+fn known_container(start: &[u8]) -> Option<&'static str> {
+    const MAGICS: &[(usize, &[u8], &str)] = &[
+        (0, b"lmgg", "ggml"),
+        (0, b"fmgg", "ggmf"),
+        (0, b"tjgg", "ggjt"),
+        (0, b"\x89HDF\r\n\x1a\n", "hdf5"),
+        (0, b"\x93NUMPY", "npy"),
+        (257, b"ustar", "tar"),
+        (4, b"TFL3", "tflite"),
+        (0, b"\x1f\x8b", "gzip"),
+        (0, b"\x28\xb5\x2f\xfd", "zstd"),
+        (0, b"7z\xbc\xaf", "7z"),
+        (0, b"Rar!", "rar"),
+    ];
+    let is_at = |offset: usize, magic: &[u8]| start.get(offset..).is_some_and(|rest| rest.starts_with(magic));
+    MAGICS.iter().find(|(offset, magic, _)| is_at(*offset, magic)).map(|(_, _, name)| *name)
+}
