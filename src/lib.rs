@@ -10,4 +10,5 @@ pub mod formats;
 pub mod hub;
 pub mod library;
 pub mod query;
+pub mod store;
 pub mod tree;

@@ -1,0 +1,23 @@
+//! Blobs on disk: the only module that writes below the root of a store, the databases apart.
+//!
+//! Owns: the folder layout, staging, hashing, publishing, partial files with their chunk maps, verification.
+//! Invariants: a visible blob is complete, verified, synced, read-only and never changed; a crash at any instant leaves
+//! garbage at worst. Not here: what the bytes mean (`formats`), which blobs are wanted (`catalog`), the network (`fetch`).
+
+mod blob;
+mod cancel;
+mod error;
+mod hash;
+mod layout;
+mod pipeline;
+mod source;
+mod staging;
+
+pub use blob::{BlobEntry, Published};
+pub use cancel::Cancel;
+pub use error::StoreError;
+pub use hash::{Hasher, Hashes};
+pub use layout::{Space, Store};
+pub use pipeline::hash_file;
+pub use source::{FileSource, FileStamp, safetensors_data_start};
+pub use staging::Staged;
