@@ -45,6 +45,11 @@ enum Source {
 }
 
 impl Published {
+    /// Published from something that is no file of the user's.
+    pub(super) fn stays(path: PathBuf, name: EntryName, fresh: bool) -> Self {
+        Self { path, name, fresh, source: Source::Stays }
+    }
+
     /// Takes the source of a move away. To be called when the catalog knows the blob; does nothing for a copy.
     pub fn finish_move(self, leave_symlink: bool) -> Result<(), StoreError> {
         match self.source {

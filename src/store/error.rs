@@ -54,6 +54,9 @@ pub enum StoreError {
     /// A chunk with an index or a length that this file cannot have, or one written after publication.
     #[error("chunk {index} with {bytes} bytes cannot be part of {}", path.display())]
     BadChunk { path: PathBuf, index: u64, bytes: usize },
+    /// Larger than any file that is stored here.
+    #[error("{} would have {size_bytes} bytes, more than {limit_bytes}", path.display())]
+    TooLarge { path: PathBuf, size_bytes: u64, limit_bytes: u64 },
     /// Another process or another part of this one holds the file.
     #[error("{} is in use by another process", path.display())]
     Busy { path: PathBuf },
@@ -81,6 +84,7 @@ impl StoreError {
             Self::ChunksDamaged { .. } => (FaultKind::Integrity, "read the file again to fetch them anew"),
             Self::NotPresent { .. } => (FaultKind::Internal, "fetch the file first"),
             Self::BadChunk { .. } => (FaultKind::Internal, "report this, with the log"),
+            Self::TooLarge { .. } => (FaultKind::Invalid, "check the size that its source gives"),
             Self::Busy { .. } => (FaultKind::Busy, "wait for the other process, or stop it"),
             Self::Cancelled { .. } => (FaultKind::Interrupted, "run the same command again to continue"),
         };

@@ -111,6 +111,11 @@ impl Lane for DataLane {
     }
 }
 
+/// SHA-256 of a short text.
+pub(super) fn sha256_of(bytes: &[u8]) -> Digest {
+    Digest::from_bytes(Sha256::digest(bytes).into())
+}
+
 /// Computes all hashes of a stream whose length is known.
 #[derive(Clone)]
 pub struct Hasher {
@@ -165,7 +170,7 @@ mod tests {
     }
 
     fn sha256(bytes: &[u8]) -> String {
-        Digest::from_bytes(Sha256::digest(bytes).into()).to_string()
+        sha256_of(bytes).to_string()
     }
 
     #[test]

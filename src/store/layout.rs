@@ -106,6 +106,10 @@ impl Store {
         self.root.join(BLOBS)
     }
 
+    pub(super) fn partial(&self) -> PathBuf {
+        self.root.join(PARTIAL)
+    }
+
     pub(super) fn staging(&self) -> PathBuf {
         self.root.join(STAGING)
     }

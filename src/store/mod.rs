@@ -6,18 +6,24 @@
 
 mod blob;
 mod cancel;
+mod chunk_map;
 mod error;
+mod filled;
 mod hash;
 mod layout;
+mod partial;
 mod pipeline;
 mod source;
 mod staging;
 
 pub use blob::{BlobEntry, Published};
 pub use cancel::Cancel;
+pub use chunk_map::{CHUNK_BYTES, FILE_BYTES_MAX};
 pub use error::StoreError;
+pub use filled::Verified;
 pub use hash::{Hasher, Hashes};
 pub use layout::{Space, Store};
+pub use partial::{Partial, PartialIdentity, PartialInfo, PartialKey};
 pub use pipeline::hash_file;
 pub use source::{FileSource, FileStamp, safetensors_data_start};
 pub use staging::Staged;

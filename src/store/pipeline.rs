@@ -16,7 +16,7 @@ use std::sync::mpsc::{self, Sender, SyncSender};
 use std::thread::{self, Scope, ScopedJoinHandle};
 
 /// Large enough that hand-over costs nothing, small enough that the lanes find the bytes in the processor's cache.
-const BUFFER_BYTES: usize = 1 << 20;
+pub(super) const BUFFER_BYTES: usize = 1 << 20;
 /// Lets the reader run ahead of the slowest lane: 8 MiB a file.
 const BUFFER_COUNT: usize = 8;
 /// Below this, starting threads costs more than it gains.

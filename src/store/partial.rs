@@ -1,0 +1,490 @@
+//! Partial files: a sparse file that fills in any order, and the durable map of what is here.
+//!
+//! Layout: `partial/<key>/data` and `partial/<key>/map` (see `chunk_map`). Invariants: present bytes are never written
+//! again; a chunk counts as present only after its bytes are in the file, and as proven only after they are synced, so
+//! that neither a killed process nor a power cut yields a wrong byte; whichever of the two files is lost, what is left
+//! counts as nothing. One process holds a partial at a time, by a lock on its folder. Not here: publishing (`filled`).
+//!
+//! Lock order: `prefix`, then `syncing`, then `state`. Only `state` is taken by readers; it is held for a record of the
+//! log at most, never while chunk bytes are read, written or synced.
+
+use super::chunk_map::{CHUNK_BYTES, ChunkMap, FILE_BYTES_MAX, HEADER_BYTES, Header, RECORD_BYTES, Record, Replay};
+use super::error::AtPath;
+use super::filled::Prefix;
+use super::hash::sha256_of;
+use super::layout::sync_folder;
+use super::{Store, StoreError};
+use crate::base::{BlobId, ByteRange, Digest, RangeSet};
+use crate::formats::ByteSource;
+use parking_lot::{Condvar, Mutex};
+use rustix::fs::{FlockOperation, flock};
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+pub(super) const DATA: &str = "data";
+pub(super) const MAP: &str = "map";
+const MAP_NEW: &str = "map.new";
+const KEY_BYTES_MAX: usize = 64;
+/// The folder of a partial can be removed while it is being locked; twice in a row is already unheard of.
+const FOLDER_TRIES: u32 = 16;
+/// Records beyond what the chunks need, before opening rewrites the log.
+const SPARE_RECORDS: u32 = 4096;
+
+/// Names a partial file; safe as a folder name.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct PartialKey(String);
+
+impl PartialKey {
+    pub fn of_blob(blob: BlobId) -> Self {
+        Self(format!("b{blob}"))
+    }
+
+    /// Lower-case letters, digits, `-` and `_`.
+    pub fn new(text: &str) -> Option<Self> {
+        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
+        let ok = !text.is_empty() && text.len() <= KEY_BYTES_MAX && text.bytes().all(allowed);
+        ok.then(|| Self(text.to_owned()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Which content is being filled in. Bytes kept from before are used only when the sha256 or the etag proves that they
+/// belong to it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PartialIdentity {
+    pub size_bytes: u64,
+    pub sha256: Option<Digest>,
+    pub etag: Option<String>,
+}
+
+impl PartialIdentity {
+    fn header(&self) -> Header {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        // Unique in practice is enough: it only keeps bytes of an overwritten log from being taken for new ones.
+        let seed =
+            [since.as_nanos() as u64, u64::from(std::process::id()), NEXT.fetch_add(1, Ordering::Relaxed).into()];
+        let nonce = seed.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
+        Header {
+            size_bytes: self.size_bytes,
+            sha256: self.sha256,
+            etag: self.etag.as_ref().map(|etag| sha256_of(etag.as_bytes())),
+            nonce: crc32fast::hash(&nonce),
+        }
+    }
+}
+
+/// A file of which some chunks are here. Shared between threads; every method takes `&self`.
+#[derive(Debug)]
+pub struct Partial {
+    pub(super) folder: PathBuf,
+    pub(super) data_path: PathBuf,
+    pub(super) data: File,
+    pub(super) size_bytes: u64,
+    pub(super) sha256: Option<Digest>,
+    pub(super) prefix: Mutex<Prefix>,
+    syncing: Mutex<()>,
+    state: Mutex<State>,
+    /// A chunk that somebody was writing is written or given up.
+    settled: Condvar,
+    /// Holds the lock; closed last.
+    _lock: File,
+}
+
+#[derive(Debug)]
+struct State {
+    map: ChunkMap,
+    log: Log,
+    /// Chunks that are being written at this moment.
+    claimed: BTreeSet<u32>,
+    /// Chunk bytes that are not proven yet.
+    unsynced_bytes: u64,
+    /// Published, discarded or quarantined: nothing may be written any more.
+    retired: bool,
+}
+
+#[derive(Debug)]
+struct Log {
+    file: File,
+    path: PathBuf,
+    records: u32,
+    nonce: u32,
+}
+
+impl Log {
+    /// A failed append leaves a tail that the next one overwrites and that replay ignores.
+    fn append(&mut self, record: Record) -> Result<(), StoreError> {
+        let at = HEADER_BYTES as u64 + u64::from(self.records) * RECORD_BYTES as u64;
+        self.file.write_all_at(&record.encode(self.records, self.nonce), at).at("write", &self.path)?;
+        self.records += 1;
+        Ok(())
+    }
+}
+
+/// What `Store::partials` tells about one partial file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PartialInfo {
+    pub key: PartialKey,
+    pub size_bytes: u64,
+    pub bytes_present: u64,
+}
+
+impl Store {
+    fn partial_folder(&self, key: &PartialKey) -> PathBuf {
+        self.partial().join(key.as_str())
+    }
+
+    /// Opens or begins a partial file. `Busy` when it is open already, here or in another process.
+    pub fn open_partial(&self, key: &PartialKey, identity: &PartialIdentity) -> Result<Partial, StoreError> {
+        let folder = self.partial_folder(key);
+        if identity.size_bytes > FILE_BYTES_MAX {
+            return Err(StoreError::TooLarge {
+                path: folder,
+                size_bytes: identity.size_bytes,
+                limit_bytes: FILE_BYTES_MAX,
+            });
+        }
+        let lock = lock_folder(&folder, true)?.expect("it is made when it is missing");
+        let wanted = identity.header();
+        let (data_path, map_path) = (folder.join(DATA), folder.join(MAP));
+        let kept = match (open_data(&data_path, wanted.size_bytes)?, read_log(&map_path)?) {
+            (Some(data), Some(replay)) if wanted.continues(&replay.header) => Some((data, replay)),
+            _ => None,
+        };
+        let (data, map, log) = match kept {
+            Some((data, replay)) => continue_log(&folder, data, replay, wanted)?,
+            None => begin(&folder, wanted)?,
+        };
+        Ok(Partial {
+            prefix: Mutex::new(Prefix::default()),
+            syncing: Mutex::new(()),
+            settled: Condvar::new(),
+            size_bytes: identity.size_bytes,
+            sha256: identity.sha256,
+            state: Mutex::new(State { map, log, claimed: BTreeSet::new(), unsynced_bytes: 0, retired: false }),
+            folder,
+            data_path,
+            data,
+            _lock: lock,
+        })
+    }
+
+    /// Removes a partial file that nobody has open. One that is not there is no error.
+    pub fn discard_partial(&self, key: &PartialKey) -> Result<(), StoreError> {
+        let folder = self.partial_folder(key);
+        match lock_folder(&folder, false)? {
+            Some(_lock) => remove_folder(&folder),
+            None => Ok(()),
+        }
+    }
+
+    /// Every partial file, as its log tells; those in use too. Folders that hold none are passed over.
+    pub fn partials(&self) -> Result<Vec<PartialInfo>, StoreError> {
+        let partial = self.partial();
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&partial).at("list", &partial)? {
+            let entry = entry.at("list", &partial)?;
+            let Some(key) = entry.file_name().to_str().and_then(PartialKey::new) else { continue };
+            let Some(replay) = read_log(&entry.path().join(MAP))? else { continue };
+            let (size_bytes, bytes_present) = (replay.header.size_bytes, replay.map.bytes_present());
+            found.push(PartialInfo { key, size_bytes, bytes_present });
+        }
+        found.sort_by(|one, other| one.key.cmp(&other.key));
+        Ok(found)
+    }
+}
+
+impl Partial {
+    pub fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    pub fn bytes_present(&self) -> u64 {
+        self.state.lock().map.bytes_present()
+    }
+
+    pub fn is_complete(&self) -> bool {
+        self.state.lock().map.is_complete()
+    }
+
+    /// Number of chunks of the whole file.
+    pub fn chunk_count(&self) -> u64 {
+        self.size_bytes.div_ceil(CHUNK_BYTES)
+    }
+
+    /// The bytes of one chunk; the last one can be shorter.
+    pub fn chunk_range(&self, index: u64) -> Option<ByteRange> {
+        let start = index.checked_mul(CHUNK_BYTES)?;
+        ByteRange::from_bounds(start, self.size_bytes.min(start.checked_add(CHUNK_BYTES)?))
+    }
+
+    pub fn has(&self, range: &ByteRange) -> bool {
+        let state = self.state.lock();
+        range.end() <= self.size_bytes && state.map.touching(range).all(|chunk| state.map.has(chunk))
+    }
+
+    pub fn has_chunk(&self, index: u64) -> bool {
+        u32::try_from(index).is_ok_and(|chunk| self.state.lock().map.has(chunk))
+    }
+
+    /// Everything that is here.
+    pub fn present(&self) -> RangeSet {
+        let state = self.state.lock();
+        let mut set = RangeSet::new();
+        state.map.chunks().filter_map(|chunk| state.map.range(chunk)).for_each(|range| set.insert(range));
+        set
+    }
+
+    /// The chunks that must arrive before a range can be read, in order.
+    pub fn missing_chunks(&self, range: &ByteRange) -> Vec<u64> {
+        let state = self.state.lock();
+        state.map.touching(range).filter(|chunk| !state.map.has(*chunk)).map(u64::from).collect()
+    }
+
+    /// Writes one whole chunk. `false` when it was here already, which leaves the file as it is. Waits while another
+    /// thread writes the same chunk.
+    pub fn write_chunk(&self, index: u64, bytes: &[u8]) -> Result<bool, StoreError> {
+        let bad = || StoreError::BadChunk { path: self.data_path.clone(), index, bytes: bytes.len() };
+        let range = self.chunk_range(index).filter(|range| range.len() == bytes.len() as u64).ok_or_else(bad)?;
+        let chunk = u32::try_from(index).map_err(|_| bad())?;
+        let mut state = self.state.lock();
+        while state.claimed.contains(&chunk) {
+            self.settled.wait(&mut state);
+        }
+        if state.retired {
+            return Err(bad());
+        }
+        if state.map.has(chunk) {
+            return Ok(false);
+        }
+        state.claimed.insert(chunk);
+        drop(state);
+        let written = self.data.write_all_at(bytes, range.start()).at("write", &self.data_path);
+        let crc32 = crc32fast::hash(bytes);
+        let mut state = self.state.lock();
+        state.claimed.remove(&chunk);
+        self.settled.notify_all();
+        written?;
+        state.log.append(Record::Present { chunk, crc32 })?;
+        state.map.insert(chunk, crc32);
+        state.unsynced_bytes += range.len();
+        Ok(true)
+    }
+
+    /// Fills the buffer from `offset`; fewer bytes only at the end of the file. `NotPresent` when a byte is missing.
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, StoreError> {
+        let len = self.size_bytes.saturating_sub(offset).min(buffer.len() as u64);
+        let Some(range) = ByteRange::new(offset, len) else { return Ok(0) };
+        if !self.has(&range) {
+            return Err(StoreError::NotPresent { path: self.data_path.clone() });
+        }
+        self.data.read_exact_at(&mut buffer[..len as usize], offset).at("read", &self.data_path)?;
+        Ok(len as usize)
+    }
+
+    /// Bytes that a power cut would take away at this moment.
+    pub fn unsynced_bytes(&self) -> u64 {
+        self.state.lock().unsynced_bytes
+    }
+
+    /// Makes everything written so far survive a power cut. Costs nothing when there is nothing new.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        let _one_at_a_time = self.syncing.lock();
+        let (records, unsynced_bytes) = {
+            let state = self.state.lock();
+            (state.log.records, state.unsynced_bytes)
+        };
+        if unsynced_bytes == 0 {
+            return Ok(());
+        }
+        self.data.sync_data().at("sync", &self.data_path)?;
+        let log = {
+            let mut state = self.state.lock();
+            state.log.append(Record::Synced { records })?;
+            state.unsynced_bytes -= unsynced_bytes;
+            state.log.file.try_clone().at("sync", &state.log.path)?
+        };
+        log.sync_data().at("sync", &self.folder.join(MAP))
+    }
+
+    /// Counts chunks as missing again because their bytes are damaged. Durable before it returns, so that new bytes can
+    /// never be taken for the old ones.
+    pub(super) fn forget(&self, chunks: &[u32]) -> Result<(), StoreError> {
+        let mut state = self.state.lock();
+        for chunk in chunks {
+            state.log.append(Record::Removed { chunk: *chunk })?;
+            state.map.remove(*chunk);
+        }
+        // Under the lock, against the rule above: nobody may write these chunks before this is done. It is rare.
+        state.log.file.sync_data().at("sync", &state.log.path)
+    }
+
+    /// The recorded CRC32 of a chunk that is here.
+    pub(super) fn chunk_crc32(&self, chunk: u32) -> Option<u32> {
+        self.state.lock().map.crc32(chunk)
+    }
+
+    /// No chunk is written after this; `false` when it was so before.
+    pub(super) fn retire(&self) -> bool {
+        let mut state = self.state.lock();
+        while !state.claimed.is_empty() {
+            self.settled.wait(&mut state);
+        }
+        !std::mem::replace(&mut state.retired, true)
+    }
+
+    /// Removes the files of a partial that is open here. Reads of what is here go on working.
+    pub fn discard(&self) -> Result<(), StoreError> {
+        if self.retire() { remove_folder(&self.folder) } else { Ok(()) }
+    }
+}
+
+impl ByteSource for Partial {
+    fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        Self::read_at(self, offset, buffer).map_err(io::Error::other)
+    }
+}
+
+/// Locks the folder of one partial; `None` when it is not there and not to be made.
+fn lock_folder(path: &Path, make: bool) -> Result<Option<File>, StoreError> {
+    for _ in 0..FOLDER_TRIES {
+        match fs::create_dir(path) {
+            _ if !make => {}
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error).at("create", path),
+            _ => {}
+        }
+        let folder = match File::open(path) {
+            Ok(folder) => folder,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !make => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error).at("open", path),
+        };
+        match flock(&folder, FlockOperation::NonBlockingLockExclusive).map_err(io::Error::from) {
+            Ok(()) if folder.metadata().at("read", path)?.nlink() > 0 => return Ok(Some(folder)),
+            // Removed between opening and locking.
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(StoreError::Busy { path: path.to_owned() });
+            }
+            Err(error) => return Err(error).at("lock", path),
+        }
+    }
+    Err(StoreError::Busy { path: path.to_owned() })
+}
+
+fn open_data(path: &Path, size_bytes: u64) -> Result<Option<File>, StoreError> {
+    let file = match OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).at("open", path),
+    };
+    let metadata = file.metadata().at("read", path)?;
+    Ok((metadata.is_file() && metadata.len() == size_bytes).then_some(file))
+}
+
+fn read_log(path: &Path) -> Result<Option<Replay>, StoreError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).at("open", path),
+    };
+    let mut head = [0; HEADER_BYTES];
+    let Some(header) = file.read_exact_at(&mut head, 0).ok().and_then(|()| Header::decode(&head)) else {
+        return Ok(None);
+    };
+    // What a sane log can hold; a longer one is read so far and then counts as torn.
+    let records = 3 * header.size_bytes.div_ceil(CHUNK_BYTES) + u64::from(SPARE_RECORDS);
+    let mut bytes = Vec::new();
+    file.take(HEADER_BYTES as u64 + records * RECORD_BYTES as u64).read_to_end(&mut bytes).at("read", path)?;
+    Ok(Replay::of(&bytes))
+}
+
+/// Takes up a partial file where it was left.
+fn continue_log(
+    folder: &Path,
+    data: File,
+    replay: Replay,
+    wanted: Header,
+) -> Result<(File, ChunkMap, Log), StoreError> {
+    let Replay { header, mut map, unproven, records, torn } = replay;
+    let data_path = folder.join(DATA);
+    let mut buffer = vec![0; CHUNK_BYTES as usize];
+    for chunk in &unproven {
+        let range = map.range(*chunk).expect("replay checked it");
+        let bytes = &mut buffer[..range.len() as usize];
+        data.read_exact_at(bytes, range.start()).at("read", &data_path)?;
+        if map.crc32(*chunk) != Some(crc32fast::hash(bytes)) {
+            map.remove(*chunk);
+        }
+    }
+    let known = Header { nonce: header.nonce, ..wanted } == header;
+    let map_path = folder.join(MAP);
+    if known && !torn && unproven.is_empty() && records <= 2 * map.count() + SPARE_RECORDS {
+        let file = OpenOptions::new().write(true).open(&map_path).at("open", &map_path)?;
+        return Ok((data, map, Log { file, path: map_path, records, nonce: header.nonce }));
+    }
+    // The new log calls every chunk proven.
+    data.sync_data().at("sync", &data_path)?;
+    // What was known before and is not asked for now is kept: it still tells the content.
+    let merged = Header { sha256: wanted.sha256.or(header.sha256), etag: wanted.etag.or(header.etag), ..wanted };
+    let log = write_log(folder, &map, &merged)?;
+    Ok((data, map, log))
+}
+
+/// Begins with nothing. The old map goes first: it must never speak for a new data file.
+fn begin(folder: &Path, header: Header) -> Result<(File, ChunkMap, Log), StoreError> {
+    let data_path = folder.join(DATA);
+    remove_contents(folder)?;
+    let data = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&data_path);
+    let data = data.at("create", &data_path)?;
+    data.set_len(header.size_bytes).at("resize", &data_path)?;
+    data.sync_all().at("sync", &data_path)?;
+    let map = ChunkMap::new(header.size_bytes);
+    let log = write_log(folder, &map, &header)?;
+    if let Some(parent) = folder.parent() {
+        sync_folder(parent)?;
+    }
+    Ok((data, map, log))
+}
+
+fn write_log(folder: &Path, map: &ChunkMap, header: &Header) -> Result<Log, StoreError> {
+    let (path, new) = (folder.join(MAP), folder.join(MAP_NEW));
+    let (bytes, records) = map.to_log(header);
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new).at("create", &new)?;
+    file.write_all_at(&bytes, 0).at("write", &new)?;
+    file.sync_all().at("sync", &new)?;
+    fs::rename(&new, &path).at("rename", &new)?;
+    sync_folder(folder)?;
+    Ok(Log { file, path, records, nonce: header.nonce })
+}
+
+fn remove_contents(folder: &Path) -> Result<(), StoreError> {
+    for name in [MAP, MAP_NEW, DATA] {
+        let path = folder.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).at("remove", &path),
+            _ => {}
+        }
+        // Never a map without the data it speaks for, on disk neither.
+        sync_folder(folder)?;
+    }
+    Ok(())
+}
+
+/// Removes what is left of a partial file, its map first.
+pub(super) fn remove_folder(folder: &Path) -> Result<(), StoreError> {
+    remove_contents(folder)?;
+    fs::remove_dir(folder).at("remove", folder)?;
+    folder.parent().map_or(Ok(()), sync_folder)
+}
