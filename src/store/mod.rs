@@ -15,6 +15,7 @@ mod partial;
 mod pipeline;
 mod source;
 mod staging;
+mod walk;
 
 pub use blob::{BlobEntry, Published};
 pub use cancel::Cancel;
@@ -27,3 +28,4 @@ pub use partial::{Partial, PartialIdentity, PartialInfo, PartialKey};
 pub use pipeline::hash_file;
 pub use source::{FileSource, FileStamp, safetensors_data_start};
 pub use staging::Staged;
+pub use walk::{CacheFile, CacheSnapshot, Found, WalkProblem, Walked};
