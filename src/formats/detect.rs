@@ -47,6 +47,12 @@ fn read(source: &dyn ByteSource) -> Result<Header, FormatError> {
     {
         return Ok(header);
     }
+    // A module to import, or a mark and a dict or list: the usual starts of the protocols without a magic number.
+    if let [b'c', b'a'..=b'z' | b'_', ..] | [b'(', b'd' | b'l' | b'c', ..] = start[..]
+        && let Some(header) = torch::read_unmarked_pickle(source)?
+    {
+        return Ok(header);
+    }
     let mut other = Collector::new(Format::Other);
     if let Some(container) = known_container(&start) {
         other.metadata("container", container)?;

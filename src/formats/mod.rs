@@ -3,6 +3,7 @@
 //! Pure and limited: reads through `ByteSource`, never allocates beyond its limits whatever the bytes say, never runs
 //! anything. Not here: what the facts mean (`classify`), where bytes come from (`store`, `hub`).
 
+mod archive;
 mod detect;
 mod error;
 mod gguf;

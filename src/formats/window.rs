@@ -89,7 +89,6 @@ impl<'a> Window<'a> {
         String::from_utf8(bytes).map_err(|_| FormatError::malformed(self.format, "a text is not UTF-8"))
     }
 
-    #[expect(dead_code, reason = "for the pickle reader")]
     /// Bytes up to and without the next line feed, which is consumed.
     pub(super) fn line(&mut self, bytes_max: usize) -> Result<Vec<u8>, FormatError> {
         let mut line = Vec::new();

@@ -1,1 +1,0 @@
-//! Pickles, read opcode by opcode and never executed.
