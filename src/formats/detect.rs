@@ -47,8 +47,9 @@ fn read(source: &dyn ByteSource) -> Result<Header, FormatError> {
     {
         return Ok(header);
     }
-    // A module to import, or a mark and a dict or list: the usual starts of the protocols without a magic number.
-    if let [b'c', b'a'..=b'z' | b'_', ..] | [b'(', b'd' | b'l' | b'c', ..] = start[..]
+    // A module to import, a mark and what it is for, a dict or list that is remembered: the usual starts of the
+    // protocols without a magic number.
+    if let [b'c', b'a'..=b'z' | b'_', ..] | [b'(', b'd' | b'l' | b'c', ..] | [b'}' | b']', b'q', 0, ..] = start[..]
         && let Some(header) = torch::read_unmarked_pickle(source)?
     {
         return Ok(header);

@@ -33,3 +33,6 @@ pub fn has_model_suffix(name: &str) -> bool {
     };
     MODEL_SUFFIXES.iter().any(ends_with)
 }
+
+#[cfg(test)]
+mod hostile;

@@ -260,7 +260,7 @@ mod tests {
                 writer.start_file(name, options).expect("in memory");
                 writer.write_all(&bytes).expect("in memory");
             }
-            writer.set_comment("PK\u{5}\u{6} a comment");
+            writer.set_comment("PK\u{5}\u{6} a comment").expect("short enough");
             let bytes = writer.finish().expect("in memory").into_inner();
             let header = read_header(bytes.as_slice()).expect("whole");
             assert_eq!(names(&header), ["w", "b"]);
@@ -334,6 +334,8 @@ mod tests {
         let old = Writer::default().raw(b"(dp0\nS'a'\nI1\nscos\nsystem\n(S'\xff'\ntR.").bytes;
         let header = read_header(old.as_slice()).expect("whole");
         assert_eq!((header.format, header.imports.as_slice()), (Format::Pickle, ["os.system".to_owned()].as_slice()));
+        let old = Writer::default().raw(b"}q\0").text("epoch").int(3).raw(b"s.").bytes;
+        assert_eq!(value(&read_header(old.as_slice()).expect("whole"), "epoch"), Some("3"));
         assert_eq!(read_header(b"(d but no pickle \xff".as_slice()).expect("unknown").format, Format::Other);
     }
 }

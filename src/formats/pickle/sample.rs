@@ -41,9 +41,10 @@ impl Writer {
 
     /// What `torch.save` writes for a dense tensor.
     pub(in crate::formats) fn tensor(self, class: &str, key: &str, shape: &[i32]) -> Self {
-        let strides: Vec<i32> = (0..shape.len()).map(|axis| shape[axis + 1..].iter().product()).collect();
+        let product = |lengths: &[i32]| lengths.iter().fold(1i32, |product, &length| product.wrapping_mul(length));
+        let strides: Vec<i32> = (0..shape.len()).map(|axis| product(&shape[axis + 1..])).collect();
         let call = self.global("torch._utils", "_rebuild_tensor_v2").raw(b"(");
-        let arguments = call.storage(class, key, shape.iter().product()).int(0).lengths(shape).lengths(&strides);
+        let arguments = call.storage(class, key, product(shape)).int(0).lengths(shape).lengths(&strides);
         arguments.raw(b"\x89").global("collections", "OrderedDict").raw(b")RtR")
     }
 

@@ -111,74 +111,46 @@ fn a_training_checkpoint_is_flattened_and_its_scalars_kept() {
     assert_eq!(metadata(&bytes), expected);
 }
 
+/// A call of `torch._utils.<name>` or another module's function with the arguments between a mark and `t`.
+fn call(module: &str, name: &str, arguments: Writer) -> Vec<u8> {
+    Writer::new().global(module, name).raw(b"(").raw(&arguments.bytes).raw(b"tR").stop()
+}
+
 #[test]
-fn every_way_of_rebuilding_a_tensor_is_known() {
-    let storage = |class: &str| Writer::default().storage(class, "0", 6).bytes;
+fn every_way_of_rebuilding_a_stored_tensor_is_known() {
+    let stored = |class: &str| Writer::default().storage(class, "0", 6).int(0).lengths(&[2, 3]).lengths(&[3, 1]);
+    let with_hooks = |class: &str| stored(class).raw(b"\x89N");
+    let float = Writer::default().tensor("FloatStorage", "0", &[2, 3]);
+    let typed = with_hooks("UntypedStorage").global("torch", "float8_e4m3fn");
+    let inner = Writer::default().raw(b"(").raw(&with_hooks("IntStorage").bytes).raw(b"t}");
+    let function = Writer::default().global("torch._utils", "_rebuild_tensor_v2").global("torch", "Tensor");
+    let cases = [
+        (call("torch._utils", "_rebuild_tensor", stored("DoubleStorage")), "F64"),
+        (call("torch._utils", "_rebuild_tensor_v2", with_hooks("BoolStorage")), "BOOL"),
+        (call("torch._utils", "_rebuild_tensor_v2", with_hooks("UntypedStorage")), "RAW"),
+        (call("torch._utils", "_rebuild_tensor_v3", typed), "F8_E4M3"),
+        (call("torch._utils", "_rebuild_qtensor", with_hooks("QInt8Storage")), "QI8"),
+        (call("torch._utils", "_rebuild_parameter", float.clone().raw(b"\x88N")), "F32"),
+        (call("torch._utils", "_rebuild_parameter_with_state", float.clone().raw(b"\x88N}")), "F32"),
+        (call("torch.nn.parameter", "Parameter", float), "F32"),
+        (call("torch._tensor", "_rebuild_from_type_v2", function.raw(&inner.bytes)), "I32"),
+    ];
+    for (bytes, dtype) in cases {
+        assert_eq!(tensors(&bytes), [format!("tensor {dtype} [2, 3]")]);
+    }
+}
+
+#[test]
+fn tensors_without_a_storage_of_their_own_are_known() {
     let float = Writer::default().tensor("FloatStorage", "0", &[2, 3]).bytes;
     let half = Writer::default().tensor("HalfStorage", "0", &[5]).bytes;
-    let v2 = |class: &str| {
-        let start = Writer::default().raw(b"(").raw(&storage(class)).int(0).lengths(&[2, 3]).lengths(&[3, 1]);
-        start.raw(b"\x89N").bytes
-    };
-    let call = |module: &str, name: &str, arguments: Writer| {
-        Writer::new().global(module, name).raw(&arguments.bytes).raw(b"R").stop()
-    };
-    let tuple = |bytes: &[u8]| Writer::default().raw(b"(").raw(bytes);
-    let cases: Vec<(Vec<u8>, &str)> = vec![
-        (
-            call("torch._utils", "_rebuild_tensor", Writer::default().raw(&v2("DoubleStorage")).raw(b"00t")),
-            "tensor F64 [2, 3]",
-        ),
-        (
-            call(
-                "torch._utils",
-                "_rebuild_tensor_v3",
-                Writer::default().raw(&v2("UntypedStorage")).global("torch", "float8_e4m3fn").raw(b"t"),
-            ),
-            "tensor F8_E4M3 [2, 3]",
-        ),
-        (
-            call("torch._utils", "_rebuild_qtensor", Writer::default().raw(&v2("QInt8Storage")).raw(b"t")),
-            "tensor QI8 [2, 3]",
-        ),
-        (call("torch._utils", "_rebuild_parameter", tuple(&float).raw(b"\x88Nt")), "tensor F32 [2, 3]"),
-        (call("torch._utils", "_rebuild_parameter_with_state", tuple(&float).raw(b"\x88N}t")), "tensor F32 [2, 3]"),
-        (
-            call(
-                "torch._tensor",
-                "_rebuild_from_type_v2",
-                tuple(b"")
-                    .global("torch._utils", "_rebuild_tensor_v2")
-                    .global("torch", "Tensor")
-                    .raw(&v2("IntStorage"))
-                    .raw(b"t}t"),
-            ),
-            "tensor I32 [2, 3]",
-        ),
-        (
-            call(
-                "torch._utils",
-                "_rebuild_sparse_tensor",
-                tuple(b"").text("layout").raw(b"(").raw(&float).raw(&half).lengths(&[9, 9]).raw(b"tt"),
-            ),
-            "tensor F16 [9, 9]",
-        ),
-        (
-            call(
-                "torch._utils",
-                "_rebuild_meta_tensor_no_storage",
-                tuple(b"").global("torch", "bfloat16").lengths(&[4]).lengths(&[1]).raw(b"\x89t"),
-            ),
-            "tensor BF16 [4]",
-        ),
-        (
-            call(
-                "torch._utils",
-                "_rebuild_wrapper_subclass",
-                tuple(b"").global("torch", "Tensor").global("torch", "float32").lengths(&[4, 1]).raw(b"t"),
-            ),
-            "tensor F32 [4, 1]",
-        ),
+    let sparse = Writer::default().text("layout").raw(b"(").raw(&float).raw(&half).lengths(&[9, 9]).raw(b"t");
+    let meta = Writer::default().global("torch", "bfloat16").lengths(&[4]).lengths(&[1]).raw(b"\x89");
+    let wrapper = Writer::default().global("torch", "Tensor").global("torch", "float32").lengths(&[4, 1]);
+    let cases = [
+        (call("torch._utils", "_rebuild_sparse_tensor", sparse), "tensor F16 [9, 9]"),
+        (call("torch._utils", "_rebuild_meta_tensor_no_storage", meta), "tensor BF16 [4]"),
+        (call("torch._utils", "_rebuild_wrapper_subclass", wrapper), "tensor F32 [4, 1]"),
     ];
     for (bytes, expected) in cases {
         assert_eq!(tensors(&bytes), [expected]);
@@ -260,6 +232,10 @@ fn every_opcode_gives_its_value() {
         let bytes = Writer::new().raw(b"}").text("k").raw(opcodes).raw(b"s").stop();
         assert_eq!(metadata(&bytes), [("k".to_owned(), (*expected).to_owned())], "{opcodes:?}");
     }
+}
+
+#[test]
+fn an_opcode_without_a_scalar_leaves_none() {
     let without_value: &[&[u8]] = &[
         b"N",
         b"\x8a\x09123456789",
