@@ -69,7 +69,8 @@ impl Format {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tensor {
     pub name: Box<str>,
-    /// The container's own word, upper case: `F16`, `BF16`, `F8_E4M3`, `Q4_K`.
+    /// The container's own word, upper case: `F16`, `BF16`, `F8_E4M3`, `Q4_K`. A pickle may say `RAW` (bytes without a
+    /// type) or name a storage that is `UNKNOWN`.
     pub dtype: Box<str>,
     pub shape: Box<[u64]>,
 }
@@ -80,7 +81,8 @@ pub struct Header {
     pub format: Format,
     /// In the order of the file; names are unique.
     pub tensors: Vec<Tensor>,
-    /// Text metadata in the order of the file: safetensors `__metadata__`, GGUF scalar keys, ONNX producer and inputs.
+    /// Text metadata in the order of the file: safetensors `__metadata__`, GGUF scalar keys, ONNX producer and inputs,
+    /// the outer scalars of a pickle, and `torch.version`, `torch.byteorder`, `torch.script`.
     pub metadata: Vec<(String, String)>,
     /// Pickle globals that would be imported, `module.name`, sorted, without doubles.
     pub imports: Vec<String>,

@@ -47,16 +47,12 @@ pub(super) enum Kind {
     /// Keys and values alternate in `items`.
     Dict,
     /// What a call that is not known would make; `items` are as of a `Dict`.
-    Object {
-        class: Option<u32>,
-    },
+    Object(Role),
 }
 
 pub(super) struct Node {
     pub(super) kind: Kind,
     pub(super) items: Vec<Value>,
-    /// What `BUILD` would give to `__setstate__`.
-    pub(super) state: Value,
 }
 
 pub(super) struct Global {
@@ -88,6 +84,8 @@ pub(super) struct TensorFacts {
 #[derive(Default)]
 pub(in crate::formats) struct Heap {
     pub(super) nodes: Vec<Node>,
+    /// By the index of the object: few have one.
+    states: HashMap<u32, Value>,
     pub(super) globals: Vec<Global>,
     global_numbers: HashMap<Box<str>, u32>,
     storages: Vec<Storage>,
@@ -129,7 +127,7 @@ impl Heap {
 
     pub(super) fn node(&mut self, kind: Kind, items: Vec<Value>) -> Result<Value, FormatError> {
         self.charge(size_of::<Node>() + size_of_val(items.as_slice()) / 2)?;
-        self.nodes.push(Node { kind, items, state: Value::Unset });
+        self.nodes.push(Node { kind, items });
         Ok(Value::Node(self.nodes.len() as u32 - 1))
     }
 
@@ -140,7 +138,7 @@ impl Heap {
         let node = &mut self.nodes[index as usize];
         let takes = match node.kind {
             Kind::List => !as_entries,
-            Kind::Dict | Kind::Object { .. } => as_entries,
+            Kind::Dict | Kind::Object(_) => as_entries,
             Kind::Tuple => false,
         };
         if takes {
@@ -180,11 +178,17 @@ impl Heap {
         looked_at.filter(|(name, _)| self.as_text(*name) == Some(key)).last().map(|(_, value)| value)
     }
 
-    /// What `BUILD` does: remembers the state, where there is something to remember it with.
-    pub(super) fn set_state(&mut self, target: Value, state: Value) {
-        if let Value::Node(index) = target {
-            self.nodes[index as usize].state = state;
+    /// What `BUILD` would give to `__setstate__` of an object; other values have no use for it.
+    pub(super) fn set_state(&mut self, target: Value, state: Value) -> Result<(), FormatError> {
+        let Value::Node(index) = target else { return Ok(()) };
+        if matches!(self.nodes[index as usize].kind, Kind::Object(_)) && self.states.insert(index, state).is_none() {
+            self.charge(2 * size_of::<(u32, Value)>())?;
         }
+        Ok(())
+    }
+
+    pub(super) fn state(&self, node: u32) -> Value {
+        self.states.get(&node).copied().unwrap_or(Value::Unset)
     }
 
     /// The import `module.name`, kept once; a dtype of torch is known by its name alone.

@@ -281,10 +281,7 @@ impl<'a> Machine<'a> {
         match opcode {
             b'a' | b'e' => self.heap.extend(target, &items, false),
             b's' | b'u' => self.heap.extend(target, &items[..items.len() & !1], true),
-            b'b' => {
-                self.heap.set_state(target, items[0]);
-                Ok(())
-            }
+            b'b' => self.heap.set_state(target, items[0]),
             _ => Ok(()),
         }
     }

@@ -15,7 +15,7 @@ pub(super) use heap::{Heap, Value};
 pub(super) use machine::Machine;
 pub(super) use walk::collect;
 
-/// Most memory for values, texts and names: about 35,000 tensors with everything that torch writes around them.
+/// Most memory for values, texts and names: about 30,000 tensors with everything that torch writes around them.
 const HEAP_BYTES_MAX: usize = 28 << 20;
 
 /// Longest text kept: names of tensors and settings are shorter, and longer ones say nothing about the model.

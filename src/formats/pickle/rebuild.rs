@@ -214,15 +214,10 @@ impl Heap {
                 Value::Opaque
             }
         };
-        if made == Value::Opaque { self.object(callee) } else { Ok(made) }
-    }
-
-    pub(super) fn object(&mut self, class: Value) -> Result<Value, FormatError> {
-        let class = match class {
-            Value::Global(number) => Some(number),
-            _ => None,
-        };
-        self.node(Kind::Object { class }, Vec::new())
+        match made {
+            Value::Opaque => self.node(Kind::Object(self.role(callee)), Vec::new()),
+            made => Ok(made),
+        }
     }
 
     /// The object behind a persistent id: `('storage', class, key, location, elements, …)`, `('module', class, …)`.

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::hash::{BuildHasher, RandomState};
 
-use super::heap::{Heap, Kind, Node, Value};
+use super::heap::{Heap, Kind, Value};
 use super::rebuild::Role;
 use crate::formats::FormatError;
 use crate::formats::limits::{Collector, cut};
@@ -77,7 +77,7 @@ impl Walk<'_> {
                 if std::mem::replace(&mut self.entered[index as usize], true) {
                     return Ok(());
                 }
-                self.node(&self.heap.nodes[index as usize], depth)
+                self.node(index, depth)
             }
             Value::Node(_) => {
                 self.too_deep = true;
@@ -87,7 +87,8 @@ impl Walk<'_> {
         }
     }
 
-    fn node(&mut self, node: &Node, depth: usize) -> Result<(), FormatError> {
+    fn node(&mut self, index: u32, depth: usize) -> Result<(), FormatError> {
+        let node = &self.heap.nodes[index as usize];
         match node.kind {
             Kind::Tuple | Kind::List => {
                 for (index, &member) in node.items.iter().enumerate() {
@@ -98,10 +99,9 @@ impl Walk<'_> {
                 Ok(())
             }
             Kind::Dict => self.entries(&node.items, depth),
-            Kind::Object { class } => {
+            Kind::Object(role) => {
                 self.entries(&node.items, depth)?;
-                let role = class.map_or(Role::Unknown, |class| self.heap.globals[class as usize].role);
-                self.object(role, node.state, depth)
+                self.object(role, self.heap.state(index), depth)
             }
         }
     }
