@@ -316,11 +316,18 @@ fn whole_gguf() -> Vec<u8> {
 }
 
 fn whole_onnx() -> Vec<u8> {
+    onnx(1)
+}
+
+/// A model with as many initializers, all of one name.
+fn onnx(initializers: usize) -> Vec<u8> {
     let tensor = b"\x08\x02\x08\x03\x10\x01\x42\x01w\x4a\x04\0\0\0\0";
     let input = b"\x0a\x01x\x12\x0e\x0a\x0c\x08\x01\x12\x08\x0a\x02\x08\x01\x0a\x02\x12\0";
-    let mut graph = b"\x0a\x03\x22\x01R\x12\x01g\x2a".to_vec();
-    graph.push(tensor.len() as u8);
-    graph.extend(tensor);
+    let mut graph = b"\x0a\x03\x22\x01R\x12\x01g".to_vec();
+    for _ in 0..initializers {
+        graph.extend([0x2a, tensor.len() as u8]);
+        graph.extend(tensor);
+    }
     graph.push(0x5a);
     graph.push(input.len() as u8);
     graph.extend(input);
@@ -376,6 +383,7 @@ fn texts_and_records_that_lie() {
         ("a thousand dimensions", safetensors(&ranks, 1), Malformed),
         ("a name that is not UTF-8", bad_text, Malformed),
         ("arrays in arrays", nested, OverLimit),
+        ("two initializers of one name", onnx(2), Malformed),
     ]);
     let bomb = {
         let mut encoder = flate2::write::ZlibEncoder::new(b"MFH\x01".to_vec(), flate2::Compression::fast());

@@ -1,12 +1,12 @@
 //! ONNX: a walk over the outer fields of a `ModelProto`, tensor data skipped.
 //!
-//! Invariants: a message is walked inside its own length; nothing is held but names, lengths and short texts; nodes
-//! are not looked into. Not here: weights in a file beside it (`external_data`).
+//! Invariants: a message is walked inside its own length; names of tensors are unique; nothing is held but names,
+//! lengths and short texts; nodes are not looked into. Not here: weights in a file beside it (`external_data`).
 
 use std::fmt::Write as _;
 
 use super::header::ByteSource;
-use super::limits::{Collector, RANK_MAX, VALUE_BYTES_MAX, WALK_BYTES_MAX, cut, over};
+use super::limits::{Collector, RANK_MAX, VALUE_BYTES_MAX, WALK_BYTES_MAX, cut, over, repeated_name};
 use super::window::Window;
 use super::{Format, FormatError, Header};
 
@@ -65,7 +65,10 @@ pub(super) fn read(source: &dyn ByteSource) -> Result<Option<Header>, FormatErro
         sure: false,
     };
     match walk.model() {
-        Ok(()) if walk.sure => Ok(Some(walk.facts.finish())),
+        Ok(()) if walk.sure => match repeated_name(walk.facts.tensors()) {
+            Some(_) => Err(malformed("two tensors have one name")),
+            None => Ok(Some(walk.facts.finish())),
+        },
         Ok(()) => Ok(None),
         Err(error @ FormatError::Io(_)) => Err(error),
         Err(error) if walk.sure => Err(error),
