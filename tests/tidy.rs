@@ -45,7 +45,6 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("comfy_table", &["cli"]),
     ("etcetera", &["config"]),
     ("tracing_subscriber", &["cli"]),
-    ("zip", &["formats"]),
     ("imbl", &["tree"]),
     ("walkdir", &["store"]),
     // Shipped data (rules, application folders) is written in the same notation as the settings file.
