@@ -14,6 +14,9 @@ pub struct Evidence<'a> {
     pub size_bytes: u64,
 }
 
+/// Under it a guess is no answer: the type is `Unknown` and the file is listed as unsorted.
+pub const CONFIDENCE_MIN: f32 = 0.5;
+
 /// Which kind of evidence decided.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Method {
@@ -28,6 +31,36 @@ pub enum Method {
     Manual,
     /// Nothing was strong enough.
     None,
+}
+
+impl Method {
+    pub const ALL: &'static [Self] = &[
+        Self::Tensors,
+        Self::Metadata,
+        Self::FileName,
+        Self::Folder,
+        Self::Size,
+        Self::Combined,
+        Self::Manual,
+        Self::None,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tensors => "tensors",
+            Self::Metadata => "metadata",
+            Self::FileName => "name",
+            Self::Folder => "folder",
+            Self::Size => "size",
+            Self::Combined => "combined",
+            Self::Manual => "manual",
+            Self::None => "none",
+        }
+    }
+
+    pub fn parse(word: &str) -> Option<Method> {
+        Self::ALL.iter().copied().find(|method| method.as_str() == word)
+    }
 }
 
 /// One step towards the verdict, for `--explain`.
@@ -51,7 +84,7 @@ pub struct Verdict {
     pub base: Option<BaseModel>,
     /// A variant inside type and base: `inpainting`, `refiner`, `union`, `full-clip`.
     pub sub_type: Option<String>,
-    /// `fp16`, `bf16`, `fp8_e4m3fn`, `fp32`, `mixed`; absent for GGUF and unknown.
+    /// `fp16`, `bf16`, `fp8_e4m3fn`, `fp32`, `mixed`; absent for quantised values and unknown.
     pub precision: Option<String>,
     /// `Q4_K_M`, `nf4`, `svdq-int4`; absent when not quantised.
     pub quantization: Option<String>,
@@ -63,4 +96,17 @@ pub struct Verdict {
     pub reasons: Vec<Reason>,
     /// Words that wake a LoRA or an embedding, from its metadata.
     pub trigger_words: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_method_round_trips() {
+        for method in Method::ALL {
+            assert_eq!(Method::parse(method.as_str()), Some(*method));
+        }
+        assert_eq!(Method::parse("guess"), None);
+    }
 }

@@ -1,0 +1,216 @@
+//! The modules an adapter changes, in one spelling for every trainer.
+//!
+//! `lora_unet_down_blocks_0_attn2_to_k.lora_down.weight` and `unet.down_blocks.0.attn2.to_k.lora_A.weight` both become
+//! `down_blocks_0_attn2_to_k.down`, shape `[rank, in]`; text encoder modules keep a first word `te`, `te1`, `te2`, `te3`.
+//! Every algorithm gives `.down` with the length it reads and `.up` with the length it writes, as if it were a LoRA.
+//! Not here: which base has such modules (rules).
+
+use std::collections::BTreeMap;
+
+use super::parts::Unwrapped;
+use super::view::{Entry, Index};
+use crate::formats::Tensor;
+
+/// What trainers write in front of a module, longest first where one begins another.
+const PREFIXES: &[(&str, &str)] = &[
+    ("base_model.model.", ""),
+    ("lora_unet__", ""),
+    ("lora_unet_", ""),
+    ("lora_transformer_", ""),
+    ("lora_prior_unet_", "prior_"),
+    ("lora_prior_te_", "te_"),
+    ("lycoris_te_", "te_"),
+    ("lycoris_lora_unet_", ""),
+    ("lycoris_", ""),
+    ("oft_unet_", ""),
+    ("lora_te1_", "te1_"),
+    ("lora_te2_", "te2_"),
+    ("lora_te3_", "te3_"),
+    ("lora_te_", "te_"),
+    ("model.diffusion_model.", ""),
+    ("diffusion_model.", ""),
+    ("transformer.", ""),
+    ("unet.", ""),
+    ("text_encoder_2.", "te2_"),
+    ("text_encoder_3.", "te3_"),
+    ("text_encoder.", "te_"),
+    ("text_encoders.", "te_"),
+];
+
+/// Endings that name what a tensor is to its module. The flag says whether the first length is the one it writes.
+const ROLES: &[(&str, Role)] = &[
+    (".lora_down.weight", Role::Down),
+    (".lora_up.weight", Role::Up),
+    (".lora_A.weight", Role::Down),
+    (".lora_B.weight", Role::Up),
+    (".lora_A.default.weight", Role::Down),
+    (".lora_B.default.weight", Role::Up),
+    (".lora_A", Role::Down),
+    (".lora_B", Role::Up),
+    (".lora.down.weight", Role::Down),
+    (".lora.up.weight", Role::Up),
+    ("_lora.down.weight", Role::Down),
+    ("_lora.up.weight", Role::Up),
+    (".lora_linear_layer.down.weight", Role::Down),
+    (".lora_linear_layer.up.weight", Role::Up),
+    (".lora_a", Role::Down),
+    (".lora_b", Role::Up),
+    (".hada_w1_b", Role::Down),
+    (".hada_w1_a", Role::Up),
+    (".diff", Role::Down),
+    (".lokr_w1", Role::Outer),
+    (".lokr_w1_a", Role::OuterUp),
+    (".lokr_w1_b", Role::OuterDown),
+    (".lokr_w2", Role::Inner),
+    (".lokr_w2_a", Role::InnerUp),
+    (".lokr_w2_b", Role::InnerDown),
+];
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Role {
+    Down,
+    Up,
+    /// The two factors of a Kronecker product, whole or split once more.
+    Outer,
+    OuterUp,
+    OuterDown,
+    Inner,
+    InnerUp,
+    InnerDown,
+}
+
+/// Lengths read and written by the two factors of a Kronecker product.
+#[derive(Clone, Copy, Default)]
+struct Factors {
+    outer: [u64; 2],
+    inner: [u64; 2],
+}
+
+pub(super) fn modules<'a>(file: &Unwrapped<'a>) -> Index<'a> {
+    let mut entries = Vec::new();
+    let mut products: BTreeMap<String, (Factors, &'a Tensor)> = BTreeMap::new();
+    for (name, tensor) in file.names().take(super::view::NAMES_MAX) {
+        let Some((module, role)) = role_of(name) else {
+            entries.push(Entry::computed(module_name(name), tensor.shape.to_vec(), tensor));
+            continue;
+        };
+        let module = module_name(module);
+        match role {
+            Role::Down => entries.push(Entry::computed(format!("{module}.down"), tensor.shape.to_vec(), tensor)),
+            Role::Up => entries.push(Entry::computed(format!("{module}.up"), tensor.shape.to_vec(), tensor)),
+            _ => products.entry(module).or_insert((Factors::default(), tensor)).0.add(role, &tensor.shape),
+        }
+    }
+    for (module, (factors, tensor)) in products {
+        let [written, read] = factors.product();
+        entries.push(Entry::computed(format!("{module}.down"), vec![0, read], tensor));
+        entries.push(Entry::computed(format!("{module}.up"), vec![written, 0], tensor));
+    }
+    Index::new(entries.into_iter())
+}
+
+fn role_of(name: &str) -> Option<(&str, Role)> {
+    ROLES.iter().find_map(|(suffix, role)| Some((name.strip_suffix(suffix)?, *role)))
+}
+
+fn module_name(name: &str) -> String {
+    let mut rest = name;
+    let mut word = "";
+    // `base_model.model.unet.` and the like: one prefix inside another, never more than two.
+    for _ in 0..2 {
+        let Some((stripped, part)) =
+            PREFIXES.iter().find_map(|(prefix, part)| Some((rest.strip_prefix(prefix)?, *part)))
+        else {
+            break;
+        };
+        rest = stripped;
+        word = part;
+        if !word.is_empty() {
+            break;
+        }
+    }
+    format!("{word}{}", rest.replace('.', "_"))
+}
+
+impl Factors {
+    fn add(&mut self, role: Role, shape: &[u64]) {
+        let first = shape.first().copied().unwrap_or(0);
+        let second = shape.get(1).copied().unwrap_or(0);
+        match role {
+            Role::Outer => self.outer = [first, second],
+            Role::OuterUp => self.outer[0] = first,
+            Role::OuterDown => self.outer[1] = second,
+            Role::Inner => self.inner = [first, second],
+            Role::InnerUp => self.inner[0] = first,
+            Role::InnerDown => self.inner[1] = second,
+            Role::Down | Role::Up => {}
+        }
+    }
+
+    fn product(&self) -> [u64; 2] {
+        [self.outer[0].saturating_mul(self.inner[0]), self.outer[1].saturating_mul(self.inner[1])]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::pattern::KeyTest;
+    use crate::classify::view::View;
+    use crate::formats::{Format, Header};
+
+    fn header(tensors: &[(&str, &[u64])]) -> Header {
+        let tensors = tensors
+            .iter()
+            .map(|(name, shape)| Tensor { name: (*name).into(), dtype: "F16".into(), shape: (*shape).into() })
+            .collect();
+        Header { format: Format::Safetensors, tensors, metadata: Vec::new(), imports: Vec::new(), data_start: None }
+    }
+
+    #[test]
+    fn every_trainer_gives_one_spelling() {
+        for name in [
+            "lora_unet_down_blocks_0_attn2_to_k.lora_down.weight",
+            "unet.down_blocks.0.attn2.to_k.lora_A.weight",
+            "base_model.model.down_blocks.0.attn2.to_k.lora_A.default.weight",
+            "base_model.model.unet.down_blocks.0.attn2.to_k.lora_A.weight",
+            "diffusion_model.down_blocks.0.attn2.to_k.lora_A.weight",
+            "lycoris_down_blocks_0_attn2_to_k.hada_w1_b",
+            "lora_transformer_down_blocks_0_attn2_to_k.lora_down.weight",
+            "lora_unet__down_blocks_0_attn2_to_k.lora_down.weight",
+            "down_blocks.0.attn2.to_k.lora.down.weight",
+        ] {
+            let header = header(&[(name, &[8, 768])]);
+            let index = modules(&Unwrapped::new(&header));
+            let view = View::new(&index, "");
+            let test = KeyTest::parse("down_blocks_0_attn2_to_k.down [*,768]").expect("valid");
+            assert!(view.find(&test).is_some(), "{name} became {view:?}");
+        }
+    }
+
+    #[test]
+    fn a_kronecker_product_shows_the_lengths_of_its_whole() {
+        let header = header(&[
+            ("lora_unet_m.lokr_w1", &[10, 16]),
+            ("lora_unet_m.lokr_w2_a", &[64, 4]),
+            ("lora_unet_m.lokr_w2_b", &[4, 48]),
+        ]);
+        let index = modules(&Unwrapped::new(&header));
+        let view = View::new(&index, "");
+        for condition in ["m.down [*,768]", "m.up [640,*]"] {
+            assert!(view.find(&KeyTest::parse(condition).expect("valid")).is_some(), "{condition}");
+        }
+    }
+
+    #[test]
+    fn text_encoder_modules_keep_their_number() {
+        for (name, expected) in [
+            ("lora_te2_text_model_encoder_layers_0_mlp_fc1", "te2_text_model_encoder_layers_0_mlp_fc1"),
+            ("text_encoder.text_model.encoder", "te_text_model_encoder"),
+            ("transformer_blocks.0.attn.to_q", "transformer_blocks_0_attn_to_q"),
+            ("transformer.transformer_blocks.0.attn.to_q", "transformer_blocks_0_attn_to_q"),
+        ] {
+            assert_eq!(module_name(name), expected);
+        }
+    }
+}
