@@ -114,13 +114,16 @@ pub struct BundleFile {
     pub blob: BlobId,
 }
 
-/// A directory whose number and time are kept: every directory but those inside bundles and under `store/`.
+/// A directory whose number and time are kept: every directory but the root, `.modelfs` and those of single blobs under
+/// `store/`. A row without a bundle is shown wherever its target is enabled, also while it is empty; one with a bundle
+/// (the bundle's own directory in one place, or a folder inside it) is shown only where that bundle is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DirectoryEntry {
     pub id: DirectoryId,
     /// From the mount's root; the root itself is not listed here.
     pub path: RelativePath,
     pub mtime: Timestamp,
+    pub bundle: Option<BundleId>,
 }
 
 /// What a name in a directory stands for.

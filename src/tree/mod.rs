@@ -3,9 +3,33 @@
 //!
 //! Pure: no kernel, SQL, disk, clock. A `Tree` never changes; a change makes a new one that shares what stayed.
 
+mod build;
+mod change;
+mod claims;
+mod compare;
+mod folder;
+mod homes;
 mod input;
+mod layout;
+mod listing;
+mod naming;
+#[cfg(test)]
+mod reference;
+mod sorted;
+mod target;
+#[cfg(test)]
+mod tests;
+mod view;
 
+pub use homes::{
+    Home, bundle_directories, default_bundle_name, homes_of_bundle, homes_of_model, static_directories,
+    target_directories,
+};
 pub use input::{
     BlobEntry, BundleEntry, BundleFile, Delta, DirectoryEntry, FolderMatch, HubRepo, ModelEntry, Occupant, Placement,
     Snapshot, Source, SourceSet, Target, TargetFolder,
 };
+pub use listing::{Child, Listing};
+pub use naming::{marked_name, stem_key};
+pub use target::{TargetError, builtin_targets, parse_targets};
+pub use view::{Attributes, LiveFile, NodeKind, Tree, TreeChange};
