@@ -3,6 +3,7 @@
 //! The layers and what may use what are held by `tests/tidy.rs`; ARCHITECTURE.md has the map.
 
 pub mod base;
+pub mod catalog;
 pub mod classify;
 pub mod cli;
 pub mod config;

@@ -1,0 +1,36 @@
+//! The catalog: what is known about every content, model, bundle and name. The only SQL.
+//!
+//! Owns: `modelhub.db` and `classification.db`, their migrations, one writer and many readers, the full-text index.
+//! Invariants: a write is one transaction that ends with a new revision; every shown row carries the revision that last
+//! changed it, so that a follower reads only what is new; a stored value is checked when it is read back.
+//! Not here: files (`store`), which names are given (`library`), what the rows look like as a tree (`tree`).
+
+mod bundles;
+mod cells;
+mod contents;
+mod error;
+mod figures;
+mod handle;
+mod merging;
+mod migrations;
+mod models;
+mod names;
+mod reader;
+mod rows;
+mod seed;
+mod snapshot;
+mod targets;
+mod text;
+mod writer;
+
+pub use error::CatalogError;
+pub use handle::{Catalog, Watcher};
+pub use reader::Reader;
+pub use rows::{
+    BlobRow, BundleRow, FileMark, HashRow, ImportRow, LinkRow, ModelRow, NewBlob, NewBundle, NewModel, OriginRow,
+    TypeCount,
+};
+pub use writer::Writer;
+
+#[cfg(test)]
+mod fixture;
