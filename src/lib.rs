@@ -10,6 +10,7 @@ pub mod config;
 pub mod formats;
 pub mod hub;
 pub mod library;
+pub mod plan;
 pub mod query;
 pub mod store;
 pub mod tree;

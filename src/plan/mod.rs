@@ -1,0 +1,14 @@
+//! Decisions without deeds: which ranges to fetch next, how far to read ahead, when a probe becomes a load.
+//!
+//! Pure: given what is here, what is under way and what is asked for, the answer is a list of ranges. Not here: sockets,
+//! files, threads, time.
+
+mod geometry;
+mod next;
+mod promotion;
+mod tracker;
+
+pub use geometry::Geometry;
+pub use next::{Limits, Planner, Purpose, Running, Step};
+pub use promotion::Promotion;
+pub use tracker::Trackers;
