@@ -7,6 +7,7 @@ pub mod catalog;
 pub mod classify;
 pub mod cli;
 pub mod config;
+pub mod fetch;
 pub mod formats;
 pub mod hub;
 pub mod library;

@@ -192,12 +192,17 @@ impl Store {
         for entry in fs::read_dir(&partial).at("list", &partial)? {
             let entry = entry.at("list", &partial)?;
             let Some(key) = entry.file_name().to_str().and_then(PartialKey::new) else { continue };
-            let Some(replay) = read_log(&entry.path().join(MAP))? else { continue };
-            let (size_bytes, bytes_present) = (replay.header.size_bytes, replay.map.bytes_present());
-            found.push(PartialInfo { key, size_bytes, bytes_present });
+            found.extend(self.partial_info(&key)?);
         }
         found.sort_by(|one, other| one.key.cmp(&other.key));
         Ok(found)
+    }
+
+    /// One partial file, as its log tells; nothing when there is none.
+    pub fn partial_info(&self, key: &PartialKey) -> Result<Option<PartialInfo>, StoreError> {
+        let Some(replay) = read_log(&self.partial_folder(key).join(MAP))? else { return Ok(None) };
+        let (size_bytes, bytes_present) = (replay.header.size_bytes, replay.map.bytes_present());
+        Ok(Some(PartialInfo { key: key.clone(), size_bytes, bytes_present }))
     }
 }
 

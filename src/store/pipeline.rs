@@ -27,9 +27,10 @@ pub fn hash_file(
     path: &Path,
     data_start: Option<u64>,
     progress: &dyn Fn(u64),
+    cancel: &Cancel,
 ) -> Result<(Hashes, FileStamp), StoreError> {
     let file = super::source::open_source(path)?;
-    let (hasher, stamp) = hash_open_file(&file, path, data_start, progress, &Cancel::new())?;
+    let (hasher, stamp) = hash_open_file(&file, path, data_start, progress, cancel)?;
     Ok((hasher.finish(), stamp))
 }
 
@@ -229,8 +230,8 @@ mod tests {
             let mut hasher = Hasher::new(len as u64, Some(300));
             hasher.update(&bytes);
             let read = Cell::new(0);
-            let (hashes, stamp) =
-                hash_file(&path, Some(300), &|more| read.set(read.get() + more)).expect("a readable file");
+            let (hashes, stamp) = hash_file(&path, Some(300), &|more| read.set(read.get() + more), &Cancel::new())
+                .expect("a readable file");
             assert_eq!(hashes, hasher.finish(), "{len} bytes");
             assert_eq!((stamp.size_bytes, read.get()), (len as u64, len as u64));
         }
@@ -260,7 +261,7 @@ mod tests {
             std::fs::write(&path, noise(8 << 20)).expect("write");
             let writer = File::options().write(true).open(&path).expect("open");
             let progress = |_| writer.set_len(len).expect("resize");
-            let result = hash_file(&path, None, &progress);
+            let result = hash_file(&path, None, &progress, &Cancel::new());
             assert!(matches!(result, Err(StoreError::Changed { .. })), "a file that {change}");
         }
     }

@@ -178,8 +178,19 @@ impl Store {
 
     /// Removes what dead processes left in `staging/`, and says how many files that were.
     pub fn clean_staging(&self) -> Result<usize, StoreError> {
+        // Each is still locked when its name goes.
+        let dead = self.dead_staging_files()?;
+        Ok(dead.iter().filter(|(path, _lock)| fs::remove_file(path).is_ok()).count())
+    }
+
+    /// How many files dead processes left in `staging/`.
+    pub fn staging_leftovers(&self) -> Result<usize, StoreError> {
+        self.dead_staging_files().map(|dead| dead.len())
+    }
+
+    fn dead_staging_files(&self) -> Result<Vec<(PathBuf, File)>, StoreError> {
         let folder = self.staging();
-        let mut removed = 0;
+        let mut dead = Vec::new();
         for entry in fs::read_dir(&folder).at("list", &folder)? {
             let path = entry.at("list", &folder)?.path();
             let file = match open_source(&path) {
@@ -187,11 +198,11 @@ impl Store {
                 // Its owner was faster, or it is nothing that a store puts there.
                 Err(_) => continue,
             };
-            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() && fs::remove_file(&path).is_ok() {
-                removed += 1;
+            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+                dead.push((path, file));
             }
         }
-        Ok(removed)
+        Ok(dead)
     }
 }
 

@@ -1,0 +1,264 @@
+//! One request: from the hub's stream to chunks on disk.
+//!
+//! Invariants: a chunk is written whole or not at all; while one is being written the next may arrive, no more; every
+//! wait for the network has a limit and ends when the request is stopped; a request is taken out of its content's state
+//! when its task ends, whatever ended it.
+
+use super::error::FetchError;
+use super::file::{File, Fill, State};
+use super::slots::Slot;
+use crate::base::ByteRange;
+use crate::hub::{HubError, Origin, RangeStream};
+use crate::store::{CHUNK_BYTES, StoreError};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+use tokio::task::{JoinError, JoinHandle};
+
+/// Longest time until an answer begins, redirects included. The hub's own limits are shorter; this one holds for all.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(40);
+/// Longest silence inside an answer.
+const SILENCE_MAX: Duration = Duration::from_secs(20);
+/// Bytes after which the disk is asked to keep them: a power cut costs at most these.
+const SYNC_BYTES: u64 = 64 << 20;
+/// On a slow line: the same, by time.
+const SYNC_EVERY: Duration = Duration::from_secs(5);
+/// Hashing follows in steps of this size, so that little is left for the end.
+pub(super) const HASH_STEP_BYTES: u64 = 16 << 20;
+
+/// A request that may run: holds its slot and its place in the content's state.
+pub(super) struct Ticket {
+    file: Arc<File>,
+    id: u64,
+    origin: Origin,
+    range: ByteRange,
+    slot: Slot,
+    stop: Arc<Notify>,
+    settled: bool,
+}
+
+/// Why a request ended early.
+enum Trouble {
+    /// Nobody wants it any more.
+    Stopped,
+    Hub(HubError),
+    /// Not even an answer began.
+    Unreached(HubError),
+    Disk(StoreError),
+    /// The runtime is going away.
+    Gone,
+    Panicked,
+}
+
+type Writing = Option<JoinHandle<Result<(), StoreError>>>;
+
+impl Ticket {
+    pub fn new(file: Arc<File>, id: u64, origin: Origin, range: ByteRange, slot: Slot, stop: Arc<Notify>) -> Self {
+        Self { file, id, origin, range, slot, stop, settled: false }
+    }
+
+    pub async fn run(self) {
+        let outcome = self.transfer().await;
+        self.settle(outcome);
+    }
+
+    async fn transfer(&self) -> Result<(), Trouble> {
+        let file = &self.file;
+        let open = file.shared.hubs.open_range(&self.origin, &file.expected, self.range);
+        let opened = self.bounded(OPEN_TIMEOUT, self.origin.source.as_str(), open).await?;
+        let mut stream = opened.map_err(|error| match error {
+            HubError::Unreachable { .. } | HubError::TimedOut { .. } => Trouble::Unreached(error),
+            error => Trouble::Hub(error),
+        })?;
+        file.shared.outages.ended(self.origin.source);
+        let mut writing = None;
+        let received = self.receive(&mut stream, &mut writing).await;
+        drop(stream);
+        let written = finish_writing(&mut writing).await;
+        received.and(written)
+    }
+
+    async fn receive(&self, stream: &mut RangeStream, writing: &mut Writing) -> Result<(), Trouble> {
+        let geometry = self.file.geometry;
+        let host = stream.host().to_owned();
+        let mut head = self.range.start();
+        let mut piece = bytes::Bytes::new();
+        while self.file.goes_on(self.id, head) {
+            let len = usize::try_from(geometry.chunk_end(head) - head).expect("a chunk fits in memory");
+            let mut chunk = Vec::with_capacity(len);
+            while chunk.len() < len {
+                if piece.is_empty() {
+                    piece = self.next_piece(stream, &host).await?;
+                    self.file.arrived(piece.len());
+                }
+                let taken = piece.split_to(piece.len().min(len - chunk.len()));
+                chunk.extend_from_slice(&taken);
+            }
+            finish_writing(writing).await?;
+            let (file, id) = (Arc::clone(&self.file), self.id);
+            *writing = Some(self.file.shared.runtime.spawn_blocking(move || file.store_chunk(id, head, &chunk)));
+            head += len as u64;
+        }
+        Ok(())
+    }
+
+    async fn next_piece(&self, stream: &mut RangeStream, host: &str) -> Result<bytes::Bytes, Trouble> {
+        match self.bounded(SILENCE_MAX, host, stream.next()).await? {
+            Some(Ok(piece)) => Ok(piece),
+            Some(Err(error)) => Err(Trouble::Hub(error)),
+            None => {
+                let cause = "its answer ended early".to_owned();
+                Err(Trouble::Hub(HubError::Unreachable { host: host.to_owned(), cause }))
+            }
+        }
+    }
+
+    async fn bounded<T>(&self, limit: Duration, host: &str, work: impl Future<Output = T>) -> Result<T, Trouble> {
+        tokio::select! {
+            biased;
+            () = self.stop.notified() => Err(Trouble::Stopped),
+            done = tokio::time::timeout(limit, work) => {
+                done.map_err(|_| Trouble::Hub(HubError::TimedOut { host: host.to_owned() }))
+            }
+        }
+    }
+
+    /// Takes the request out of the state, draws the consequences, and lets the next ones start.
+    fn settle(mut self, outcome: Result<(), Trouble>) {
+        self.settled = true;
+        let deed = {
+            let mut state = self.file.state.lock();
+            let request = state.remove_request(self.id).expect("a request stays until it is settled");
+            let error = match outcome {
+                Ok(()) | Err(Trouble::Stopped | Trouble::Gone) => None,
+                Err(Trouble::Disk(error)) => Some(FetchError::from(error)),
+                Err(Trouble::Panicked) => Some(self.file.broken("a task of it panicked")),
+                Err(Trouble::Hub(error)) => {
+                    self.file.shared.outages.ended(self.origin.source);
+                    self.hub_failed(&mut state, request.origin, error)
+                }
+                Err(Trouble::Unreached(error)) => {
+                    self.file.shared.outages.began(self.origin.source, Instant::now());
+                    self.hub_failed(&mut state, request.origin, error)
+                }
+            };
+            error.filter(|_| !state.halted).and_then(|error| self.file.halt(&mut state, error))
+        };
+        deed.into_iter().for_each(|deed| self.file.perform(deed));
+        self.file.changed.notify_waiters();
+        let waiting = self.file.shared.slots.release(self.slot);
+        waiting.iter().for_each(|file| file.pump());
+        self.file.pump();
+    }
+}
+
+impl Ticket {
+    /// Notes what a hub said; gives the failure of the content when nothing will help.
+    fn hub_failed(&self, state: &mut State, origin: usize, error: HubError) -> Option<FetchError> {
+        let name = self.file.name.to_string();
+        tracing::debug!(blob = %self.file.blob, file = %name, range = %self.range, "{error}");
+        let helps = state.origins.failed(origin, &error, Instant::now());
+        let error = FetchError::Hub { name, error };
+        state.last_error = Some(error.clone());
+        (!helps).then_some(error)
+    }
+}
+
+impl Drop for Ticket {
+    /// The task was dropped with its runtime, or it panicked. Nothing is planned from here: it could be dropped again.
+    fn drop(&mut self) {
+        if self.settled {
+            return;
+        }
+        self.file.state.lock().remove_request(self.id);
+        drop(self.file.shared.slots.release(self.slot));
+        if std::thread::panicking() {
+            self.file.fail(self.file.broken("a task of it panicked"));
+        }
+    }
+}
+
+async fn finish_writing(writing: &mut Writing) -> Result<(), Trouble> {
+    match writing.take() {
+        None => Ok(()),
+        Some(written) => {
+            let gone = |error: JoinError| if error.is_panic() { Trouble::Panicked } else { Trouble::Gone };
+            written.await.map_err(gone)?.map_err(Trouble::Disk)
+        }
+    }
+}
+
+/// What became due with a chunk.
+struct Due {
+    begin: bool,
+    recovered: bool,
+    sync: bool,
+    hash: bool,
+}
+
+impl File {
+    /// The chunk at `head` is the next to arrive; `false` when the request ends there.
+    fn goes_on(&self, id: u64, head: u64) -> bool {
+        let mut state = self.state.lock();
+        let request = state.request(id).expect("a request stays until it is settled");
+        request.place.head = head;
+        head < request.place.end
+    }
+
+    /// Writes one chunk. Blocks on the disk.
+    fn store_chunk(self: &Arc<Self>, id: u64, start: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        let partial = self.partial();
+        partial.write_chunk(start / CHUNK_BYTES, bytes)?;
+        let unsynced_bytes = partial.unsynced_bytes();
+        let due = self.note_chunk(id, start, bytes.len() as u64, unsynced_bytes);
+        self.changed.notify_waiters();
+        if due.begin
+            && let Err(fault) = self.shared.ledger.began(self.blob)
+        {
+            tracing::warn!(blob = %self.blob, file = %self.name, "{fault}");
+        }
+        if due.recovered {
+            self.shared.forget_failure(self.blob);
+        }
+        if due.sync {
+            let file = Arc::clone(self);
+            drop(self.shared.runtime.spawn_blocking(move || file.sync()));
+        }
+        if due.hash {
+            let file = Arc::clone(self);
+            drop(self.shared.runtime.spawn_blocking(move || file.hash_prefix()));
+        }
+        Ok(())
+    }
+
+    fn note_chunk(&self, id: u64, start: u64, len: u64, unsynced_bytes: u64) -> Due {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        state.present.insert(ByteRange::new(start, len).expect("a chunk is not empty"));
+        state.last_error = None;
+        let recovered = !state.halted && state.failure.take().is_some();
+        if let Some(request) = state.requests.iter_mut().find(|request| request.id == id) {
+            request.place.written = start + len;
+            state.origins.delivered(request.origin);
+        }
+        state.speed.sample(Instant::now(), self.received_bytes());
+        let begin = !std::mem::replace(&mut state.began, true);
+        let many = unsynced_bytes >= SYNC_BYTES || state.synced_at.elapsed() >= SYNC_EVERY;
+        let sync = many && !std::mem::replace(&mut state.syncing, true);
+        let beginning = state.present.iter().next().filter(|first| first.start() == 0).map_or(0, |first| first.end());
+        let behind = state.fill == Fill::On && beginning >= state.hashed_bytes + HASH_STEP_BYTES;
+        let hash = behind && !std::mem::replace(&mut state.hashing, true);
+        Due { begin, recovered, sync, hash }
+    }
+
+    /// Makes what is here durable. Blocks on the disk.
+    pub fn sync(&self) {
+        let synced = self.partial().sync();
+        if let Err(error) = synced {
+            // Chunks that are not proven to be on disk are checked when they are opened again.
+            tracing::warn!(blob = %self.blob, file = %self.name, "{}", error.fault());
+        }
+        let mut state = self.state.lock();
+        (state.syncing, state.synced_at) = (false, Instant::now());
+    }
+}
