@@ -1,6 +1,9 @@
 //! What can go wrong in a use case, above the errors of the parts.
 
 use crate::base::{Fault, FaultKind, LocatorError};
+use crate::catalog::CatalogError;
+use crate::query::QueryError;
+use crate::store::StoreError;
 use thiserror::Error;
 
 /// A failed use case. `fault` says it in a user's words.
@@ -12,6 +15,11 @@ pub enum LibraryError {
     Part(Fault),
     #[error("{0}")]
     Locator(#[from] LocatorError),
+    #[error("`{reference}` names nothing: {reason}")]
+    BadReference { reference: String, reason: String },
+    /// `QueryError::under` points at the place in `text`.
+    #[error("the query cannot be read: {error}")]
+    Query { text: String, error: QueryError },
     #[error("nothing in the store answers to `{reference}`")]
     NotFound { reference: String },
     #[error("`{reference}` names {} models: {}", candidates.len(), candidates.join(", "))]
@@ -36,6 +44,12 @@ impl LibraryError {
             Self::Locator(_) => {
                 Fault::new(FaultKind::Invalid, what, "write hf:org/name[@revision][/path], or paste the page's URL")
             }
+            Self::BadReference { .. } => {
+                Fault::new(FaultKind::Invalid, what, "see `modelfs info --help` for what names a model")
+            }
+            Self::Query { .. } => {
+                Fault::new(FaultKind::Invalid, what, "see `modelfs ls --help` for the words of a query")
+            }
             Self::NotFound { .. } => Fault::new(FaultKind::NotFound, what, "list the models with `modelfs ls`"),
             Self::Ambiguous { .. } => {
                 Fault::new(FaultKind::Ambiguous, what, "name one of them by its id or by more digits of its sha256")
@@ -54,6 +68,21 @@ impl LibraryError {
             ),
             Self::Interrupted => Fault::new(FaultKind::Interrupted, what, "run the same command again to go on"),
         }
+    }
+}
+
+impl From<StoreError> for LibraryError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Cancelled { .. } => Self::Interrupted,
+            other => Self::Part(other.fault()),
+        }
+    }
+}
+
+impl From<CatalogError> for LibraryError {
+    fn from(error: CatalogError) -> Self {
+        Self::Part(error.fault())
     }
 }
 

@@ -3,10 +3,29 @@
 //! Invariants: data is durable before the row that names it; every change to what is shown goes through `shelf`, so
 //! names, directory times and revisions stay in step. Not here: SQL, wire formats, kernel types, terminal output.
 
+mod add;
+mod apps;
+mod arrival;
+mod checks;
+mod details;
 mod error;
+mod handle;
+mod hashing;
+mod import;
+mod listing;
+mod models;
+mod mounted;
+mod origins;
+mod probe;
+mod reference;
 mod report;
+mod shelf;
+mod stats;
+mod verify;
 
 pub use error::LibraryError;
+pub use handle::{Library, LibraryOptions};
+pub use mounted::{ChangeListener, Mounted, Opened};
 pub use report::{
     AddSummary, AppInfo, Check, CheckStatus, Hashed, ImportMode, ImportObserver, ImportPlan, ImportRequest,
     ImportSummary, ModeCosts, ModelDetails, ModelSummary, OriginInfo, Refusal, StatsRow, StoreStats, VerifyFinding,

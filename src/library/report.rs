@@ -2,6 +2,7 @@
 //!
 //! Edges turn these into tables, JSON or attributes. Not here: any formatting.
 
+use super::import::Work;
 use crate::base::{BaseModel, BlobId, BlobState, Digest, ModelId, ModelType, Timestamp};
 use crate::classify::Reason;
 use std::path::{Path, PathBuf};
@@ -68,6 +69,7 @@ pub struct ImportPlan {
     pub ignored_count: usize,
     /// Refused before a byte was copied.
     pub refused: Vec<Refusal>,
+    pub(super) work: Work,
 }
 
 impl ImportPlan {

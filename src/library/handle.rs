@@ -1,0 +1,144 @@
+//! An open library: one store, its catalog, the rules and the settings that use cases need.
+//!
+//! Invariant: holds no lock; every use case lives in a file of its own and is only named here.
+
+use super::{
+    AddSummary, AppInfo, Check, Hashed, ImportObserver, ImportPlan, ImportRequest, ImportSummary, LibraryError,
+    ModelDetails, ModelSummary, StoreStats, VerifySummary,
+};
+use super::{add, apps, checks, details, hashing, import, listing, shelf, stats, verify};
+use crate::base::{Clock, Timestamp};
+use crate::catalog::Catalog;
+use crate::classify::Rules;
+use crate::hub::HubOptions;
+use crate::store::{Cancel, Store};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+#[derive(Clone, Debug)]
+pub struct LibraryOptions {
+    pub store_root: PathBuf,
+    pub hubs: HubOptions,
+    pub promote_after_bytes: u64,
+    pub read_timeout: Duration,
+}
+
+/// Cheap to clone; shared by threads.
+#[derive(Clone)]
+pub struct Library {
+    parts: Arc<Parts>,
+}
+
+struct Parts {
+    store: Store,
+    catalog: Catalog,
+    options: LibraryOptions,
+    clock: Arc<dyn Clock>,
+    rules: &'static Rules,
+}
+
+impl Library {
+    /// Makes the store and its databases; one that is there stays as it is. Says whether it was new.
+    pub fn create(root: &Path, clock: &dyn Clock) -> Result<bool, LibraryError> {
+        let is_new = Store::open(root).is_err();
+        let store = Store::create(root)?;
+        let catalog = Catalog::create(store.root())?;
+        catalog.write(clock.now(), shelf::lay_out)?;
+        Ok(is_new)
+    }
+
+    pub fn open(options: LibraryOptions, clock: Arc<dyn Clock>) -> Result<Self, LibraryError> {
+        let store = Store::open(&options.store_root)?;
+        let catalog = Catalog::open(store.root())?;
+        Ok(Self { parts: Arc::new(Parts { store, catalog, options, clock, rules: Rules::builtin() }) })
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.parts.store
+    }
+
+    pub(super) fn catalog(&self) -> &Catalog {
+        &self.parts.catalog
+    }
+
+    pub(super) fn options(&self) -> &LibraryOptions {
+        &self.parts.options
+    }
+
+    pub(super) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.parts.clock
+    }
+
+    pub(super) fn rules(&self) -> &'static Rules {
+        self.parts.rules
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.parts.clock.now()
+    }
+
+    /// Looks at everything that would be imported and changes nothing.
+    pub fn plan_import(&self, request: &ImportRequest, cancel: &Cancel) -> Result<ImportPlan, LibraryError> {
+        import::plan(self, request, cancel)
+    }
+
+    /// Carries a plan out. A cancelled import answers its summary with `interrupted`.
+    pub fn import(
+        &self,
+        plan: ImportPlan,
+        observer: &dyn ImportObserver,
+        cancel: &Cancel,
+    ) -> Result<ImportSummary, LibraryError> {
+        import::run(self, plan, observer, cancel)
+    }
+
+    /// Registers a repository of a hub, a folder of it or one file. Waits for the network, bounded.
+    pub fn add(&self, reference: &str) -> Result<AddSummary, LibraryError> {
+        add::add(self, reference)
+    }
+
+    /// The models that answer a query; all of them without one. Sorted by name unless the query says otherwise.
+    pub fn list(&self, query: Option<&str>) -> Result<Vec<ModelSummary>, LibraryError> {
+        listing::list(self, query)
+    }
+
+    /// Everything about the one model a REF names (id, name, path in a mount, `sha256:<hex>`, AutoV2, `hf:…`).
+    pub fn info(&self, reference: &str) -> Result<ModelDetails, LibraryError> {
+        details::info(self, reference)
+    }
+
+    /// Reads resident contents from end to end and compares them with their hashes, and the catalog with the disk.
+    /// `references` empty: everything.
+    pub fn verify(
+        &self,
+        references: &[String],
+        observer: &dyn ImportObserver,
+        cancel: &Cancel,
+    ) -> Result<VerifySummary, LibraryError> {
+        verify::verify(self, references, observer, cancel)
+    }
+
+    pub fn stats(&self) -> Result<StoreStats, LibraryError> {
+        stats::stats(self)
+    }
+
+    pub fn apps(&self) -> Result<Vec<AppInfo>, LibraryError> {
+        apps::list(self)
+    }
+
+    /// Shows or hides an application's layout. Says whether anything changed.
+    pub fn set_app_enabled(&self, name: &str, enabled: bool) -> Result<bool, LibraryError> {
+        apps::set_enabled(self, name, enabled)
+    }
+
+    /// The checks of `doctor` about store and catalog: filesystem, databases, orphans, leftovers.
+    pub fn checks(root: &Path) -> Vec<Check> {
+        checks::checks(root)
+    }
+
+    /// The six hashes of a file anywhere.
+    pub fn hash(path: &Path, observer: &dyn ImportObserver) -> Result<Hashed, LibraryError> {
+        hashing::hash(path, observer)
+    }
+}

@@ -1,0 +1,472 @@
+//! Imports of small files into a store of their own.
+
+use crate::base::{BlobState, Clock, Digest, EntryName, FaultKind, Timestamp};
+use crate::catalog::CatalogError;
+use crate::hub::HubOptions;
+use crate::library::{
+    ImportMode, ImportObserver, ImportRequest, ImportSummary, Library, LibraryError, LibraryOptions, ModelDetails,
+};
+use crate::store::Cancel;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// A second later each time it is asked.
+struct Ticks(AtomicI64);
+
+impl Clock for Ticks {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_unix_ns(self.0.fetch_add(1_000_000_000, Ordering::Relaxed))
+    }
+}
+
+#[derive(Default)]
+struct Progress {
+    bytes: AtomicU64,
+    files: AtomicU64,
+    /// Stops after so many files.
+    stop: Option<(u64, Cancel)>,
+}
+
+impl ImportObserver for Progress {
+    fn advanced(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn finished(&self, _path: &Path) {
+        let files = self.files.fetch_add(1, Ordering::Relaxed) + 1;
+        if let Some((limit, cancel)) = &self.stop
+            && files >= *limit
+        {
+            cancel.cancel();
+        }
+    }
+}
+
+struct Place {
+    folder: tempfile::TempDir,
+    library: Library,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let clock = Ticks(AtomicI64::new(1_700_000_000_000_000_000));
+        let root = folder.path().join("store");
+        assert!(Library::create(&root, &clock).expect("create"));
+        assert!(!Library::create(&root, &clock).expect("create again"));
+        let library = Library::open(options(&root), Arc::new(clock)).expect("open");
+        Self { folder, library }
+    }
+
+    fn path(&self, relative: &str) -> PathBuf {
+        self.folder.path().canonicalize().expect("exists").join("in").join(relative)
+    }
+
+    fn write(&self, relative: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.path(relative);
+        fs::create_dir_all(path.parent().expect("below the folder")).expect("create");
+        fs::write(&path, bytes).expect("write");
+        path
+    }
+
+    fn request(&self, relative: &str, mode: ImportMode) -> ImportRequest {
+        ImportRequest { paths: vec![self.path(relative)], mode: Some(mode), leave_symlink: false }
+    }
+
+    fn import(&self, relative: &str, mode: ImportMode) -> ImportSummary {
+        self.run(&self.request(relative, mode), &Progress::default(), &Cancel::new())
+    }
+
+    fn run(&self, request: &ImportRequest, progress: &Progress, cancel: &Cancel) -> ImportSummary {
+        let plan = self.library.plan_import(request, cancel).expect("a plan");
+        self.library.import(plan, progress, cancel).expect("an import")
+    }
+
+    fn info(&self, reference: &str) -> ModelDetails {
+        self.library.info(reference).expect(reference)
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.library.list(None).expect("a list").into_iter().map(|model| model.name).collect()
+    }
+
+    fn assert_sound(&self) {
+        let summary = self.library.verify(&[], &Progress::default(), &Cancel::new()).expect("verified");
+        assert_eq!(summary.findings, []);
+    }
+}
+
+fn options(root: &Path) -> LibraryOptions {
+    LibraryOptions {
+        store_root: root.to_owned(),
+        hubs: HubOptions { offline: true, ..HubOptions::default() },
+        promote_after_bytes: 16 << 20,
+        read_timeout: Duration::from_secs(1),
+    }
+}
+
+/// A LoRA of SDXL in shape, with bytes that make it one of many.
+fn model(seed: u8) -> Vec<u8> {
+    let name = "lora_unet_down_blocks_1_attentions_0_proj_in.lora_down.weight";
+    let json = format!("{{\"{name}\":{{\"dtype\":\"F16\",\"shape\":[1,2],\"data_offsets\":[0,4]}}}}");
+    let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
+    bytes.extend_from_slice(json.as_bytes());
+    bytes.extend_from_slice(&[seed; 4]);
+    bytes
+}
+
+fn truncated() -> Vec<u8> {
+    let mut bytes = model(9);
+    bytes.truncate(bytes.len() - 3);
+    bytes
+}
+
+#[test]
+fn files_become_models_and_a_second_run_reads_nothing() {
+    let place = Place::new();
+    place.write("loras/a.safetensors", &model(1));
+    place.write("loras/sub/b.safetensors", &model(2));
+    place.write("loras/notes.txt", b"hello");
+    let summary = place.import("", ImportMode::Copy);
+    assert_eq!((summary.new_count, summary.ignored_count, summary.refused.len()), (2, 1, 0));
+    assert_eq!(summary.new_bytes, 2 * model(1).len() as u64);
+    assert_eq!(place.names(), ["a.safetensors", "b.safetensors"]);
+    let info = place.info("a.safetensors");
+    assert_eq!(info.summary.state, BlobState::Resident);
+    assert_eq!(info.summary.format, "safetensors");
+    assert!(info.autov3.is_some() && info.blake3.is_some() && info.crc32.is_some());
+    assert_eq!(info.origins[0].path, place.path("loras/a.safetensors").display().to_string());
+    let progress = Progress::default();
+    let again = place.run(&place.request("", ImportMode::Copy), &progress, &Cancel::new());
+    assert_eq!((again.new_count, again.unchanged_count), (0, 2));
+    assert_eq!(progress.bytes.load(Ordering::Relaxed), 0);
+    place.assert_sound();
+}
+
+#[test]
+fn the_first_keeps_its_name_for_ever() {
+    let place = Place::new();
+    place.write("1/x.safetensors", &model(1));
+    place.import("1", ImportMode::Copy);
+    place.write("2/x.safetensors", &model(2));
+    place.import("2", ImportMode::Copy);
+    let models = place.library.list(None).expect("a list");
+    let paths = |index: usize| place.info(&models[index].id.to_string()).paths;
+    let (first, second) = (paths(0), paths(1));
+    let shown = |paths: &[String], name: &str| {
+        paths.iter().filter(|path| path.starts_with("by/")).all(|path| path.ends_with(name))
+    };
+    let mark = format!("/x~{}.safetensors", models[1].sha256.expect("hashed").prefix(10));
+    assert!(shown(&first, "/x.safetensors"), "{first:?}");
+    assert!(shown(&second, &mark), "{second:?}");
+    // Also when the first is gone and a third comes.
+    let library = &place.library;
+    library
+        .catalog()
+        .write(library.now(), |w| {
+            let before = crate::library::shelf::homes_of(w, models[0].id)?;
+            w.set_deleted(models[0].id, true)?;
+            crate::library::shelf::reshelve_model(w, models[0].id, &before)
+        })
+        .map_err(|error: CatalogError| error)
+        .expect("deleted");
+    place.write("3/x.safetensors", &model(3));
+    place.import("3", ImportMode::Copy);
+    assert_eq!(place.info(&models[1].id.to_string()).paths, second);
+    assert!(matches!(place.library.info("x.safetensors"), Err(LibraryError::Ambiguous { .. })));
+}
+
+#[test]
+fn one_content_is_stored_once() {
+    let place = Place::new();
+    place.write("a.safetensors", &model(1));
+    place.write("b.safetensors", &model(1));
+    fs::hard_link(place.path("a.safetensors"), place.path("c.safetensors")).expect("hard link");
+    let summary = place.import("", ImportMode::Copy);
+    assert_eq!((summary.new_count, summary.already_there_count), (1, 1));
+    assert_eq!(summary.saved_bytes, model(1).len() as u64);
+    assert_eq!(place.names().len(), 1);
+    let stats = place.library.stats().expect("stats");
+    assert_eq!((stats.model_count, stats.blob_count, stats.saved_bytes), (1, 1, model(1).len() as u64));
+    assert_eq!(place.import("", ImportMode::Copy).unchanged_count, 2);
+}
+
+#[test]
+fn refusals_name_the_file_and_the_rest_goes_on() {
+    let place = Place::new();
+    place.write("good.safetensors", &model(1));
+    place.write("pointer.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n");
+    place.write("page.ckpt", b"<!DOCTYPE html><html>Sign in</html>");
+    place.write("answer.gguf", b"{\"error\":\"not found\"}");
+    place.write("cut.safetensors", &truncated());
+    place.write("huge.safetensors", &[u64::MAX.to_le_bytes().as_slice(), b"{\"a\":1}"].concat());
+    place.write("noise.bin", &[7; 5000]);
+    place.write("line\nbreak.ckpt", &model(3));
+    let summary = place.import("", ImportMode::Copy);
+    assert_eq!(summary.new_count, 1);
+    assert_eq!(summary.refused.len(), 7, "{:?}", summary.refused);
+    assert!(summary.refused.iter().all(|refusal| !refusal.reason.is_empty() && !refusal.remedy.is_empty()));
+    assert_eq!(place.names(), ["good.safetensors"]);
+    assert!(place.path("cut.safetensors").exists());
+    place.assert_sound();
+}
+
+#[test]
+fn a_stopped_import_is_whole_and_goes_on() {
+    let place = Place::new();
+    for index in 0..200u8 {
+        place.write(&format!("{index}.safetensors"), &model(index));
+    }
+    let cancel = Cancel::new();
+    let progress = Progress { stop: Some((1, cancel.clone())), ..Progress::default() };
+    let first = place.run(&place.request("", ImportMode::Copy), &progress, &cancel);
+    place.assert_sound();
+    assert_eq!(place.names().len(), first.new_count);
+    let second = place.import("", ImportMode::Copy);
+    assert_eq!(first.new_count + second.new_count, 200);
+    assert_eq!(first.interrupted, second.new_count > 0);
+    place.assert_sound();
+}
+
+/// What a kill between publishing and writing leaves.
+fn publish_without_row(place: &Place, path: &Path, moves: bool) -> Digest {
+    let store = place.library.store();
+    let cancel = Cancel::new();
+    let staged = match moves {
+        true => store.stage_move(path, None, &|_| (), &cancel),
+        false => store.stage_copy(path, None, &|_| (), &cancel),
+    };
+    let staged = staged.expect("staged");
+    let sha256 = staged.hashes().sha256;
+    let _ = store.publish(staged, &EntryName::new("x.safetensors").expect("valid")).expect("published");
+    sha256
+}
+
+#[test]
+fn a_file_without_a_row_is_taken_up() {
+    for moves in [false, true] {
+        let place = Place::new();
+        let path = place.write("x.safetensors", &model(1));
+        let sha256 = publish_without_row(&place, &path, moves);
+        place.assert_sound();
+        assert_eq!(place.names(), [""; 0]);
+        let mode = if moves { ImportMode::Move } else { ImportMode::Copy };
+        assert_eq!(place.import("", mode).new_count, 1, "moves: {moves}");
+        let info = place.info(&format!("sha256:{}", sha256.prefix(8)));
+        assert_eq!(info.summary.name, "x.safetensors");
+        place.assert_sound();
+    }
+}
+
+#[test]
+fn a_move_leaves_a_link_when_asked() {
+    let place = Place::new();
+    let path = place.write("a.safetensors", &model(1));
+    let request = ImportRequest { leave_symlink: true, ..place.request("", ImportMode::Move) };
+    let summary = place.run(&request, &Progress::default(), &Cancel::new());
+    assert_eq!((summary.new_count, summary.refused.len()), (1, 0), "{summary:?}");
+    assert!(path.is_symlink());
+    assert_eq!(fs::read(&path).expect("through the link"), model(1));
+    let again = place.run(&request, &Progress::default(), &Cancel::new());
+    assert_eq!((again.new_count, again.already_there_count), (0, 0));
+    let wrong = ImportRequest { leave_symlink: true, ..place.request("", ImportMode::Copy) };
+    assert!(matches!(place.library.plan_import(&wrong, &Cancel::new()), Err(LibraryError::Mode { .. })));
+}
+
+#[test]
+fn a_linked_file_that_changes_is_noticed() {
+    let place = Place::new();
+    let path = place.write("a.safetensors", &model(1));
+    let summary = place.import("", ImportMode::Link);
+    assert_eq!(summary.new_count, 1);
+    let info = place.info("a.safetensors");
+    assert_eq!((info.linked_path.as_deref(), info.error), (Some(path.as_path()), None));
+    place.assert_sound();
+    fs::write(&path, [model(1), vec![0]].concat()).expect("write");
+    assert!(place.info("a.safetensors").error.is_some());
+    let verified = place.library.verify(&[], &Progress::default(), &Cancel::new()).expect("verified");
+    assert_eq!(verified.findings.len(), 1);
+    // The same bytes elsewhere mend it, and a copy makes it the store's own.
+    place.write("b.safetensors", &model(1));
+    place.import("b.safetensors", ImportMode::Copy);
+    assert_eq!(place.info("a.safetensors").linked_path, None);
+    place.assert_sound();
+}
+
+#[test]
+fn a_plan_says_what_each_mode_takes() {
+    let place = Place::new();
+    place.write("a.safetensors", &model(1));
+    let request = ImportRequest { mode: None, ..place.request("", ImportMode::Copy) };
+    let plan = place.library.plan_import(&request, &Cancel::new()).expect("a plan");
+    let bytes = model(1).len() as u64;
+    assert_eq!((plan.file_count, plan.total_bytes), (1, bytes));
+    assert_eq!((plan.costs.copy, plan.costs.r#move, plan.costs.link), (Some(bytes), Some(0), Some(0)));
+    assert!(plan.fits());
+    assert_eq!(place.names(), [""; 0]);
+    let absent = place.library.plan_import(&place.request("absent", ImportMode::Copy), &Cancel::new()).expect("a plan");
+    assert_eq!(absent.refused.len(), 1);
+}
+
+#[test]
+fn a_pipeline_folder_is_a_bundle() {
+    for mode in [ImportMode::Copy, ImportMode::Move, ImportMode::Link] {
+        let place = Place::new();
+        let write = || {
+            place.write("sdxl/model_index.json", b"{\"_class_name\":\"StableDiffusionXLPipeline\"}");
+            place.write("sdxl/unet/config.json", b"{}");
+            place.write("sdxl/unet/diffusion_pytorch_model.safetensors", &model(1));
+        };
+        write();
+        let summary = place.import("", mode);
+        assert_eq!((summary.new_count, summary.bundle_count), (3, 1), "{mode:?} {summary:?}");
+        assert_eq!(place.names(), [""; 0]);
+        assert_eq!(place.path("sdxl/model_index.json").exists(), mode != ImportMode::Move);
+        write();
+        assert_eq!(place.import("", mode).bundle_count, 0, "{mode:?}");
+        let bundles =
+            place.library.catalog().read(|r| r.bundle_entries()).map_err(|e: CatalogError| e).expect("bundles");
+        assert_eq!((bundles.len(), bundles[0].files.len()), (1, 3));
+        place.assert_sound();
+    }
+}
+
+#[test]
+fn a_bundle_with_a_bad_file_is_left_alone() {
+    let place = Place::new();
+    place.write("sdxl/model_index.json", b"{}");
+    place.write("sdxl/unet/x.safetensors", &truncated());
+    place.write("llm/q-00001-of-00002.safetensors", &model(1));
+    place.write("llm/other.safetensors", &model(2));
+    let summary = place.import("", ImportMode::Move);
+    assert_eq!((summary.new_count, summary.bundle_count, summary.refused.len()), (1, 0, 3), "{summary:?}");
+    assert!(place.path("sdxl/model_index.json").exists());
+    assert!(place.path("llm/q-00001-of-00002.safetensors").exists());
+}
+
+#[test]
+fn a_cache_snapshot_keeps_its_origin() {
+    let place = Place::new();
+    let commit = "c".repeat(40);
+    let repo = "hub/models--org--loras";
+    let sha256 =
+        crate::store::hash_file(&place.write("tmp", &model(1)), None, &|_| (), &Cancel::new()).expect("hashed");
+    let sha256 = sha256.0.sha256;
+    place.write(&format!("{repo}/blobs/{sha256}"), &model(1));
+    place.write(&format!("{repo}/blobs/{}", "ab".repeat(32)), &model(2));
+    let snapshot = format!("{repo}/snapshots/{commit}");
+    fs::create_dir_all(place.path(&snapshot)).expect("create");
+    let link = |target: &str, name: &str| {
+        std::os::unix::fs::symlink(format!("../../blobs/{target}"), place.path(&snapshot).join(name)).expect("link");
+    };
+    link(&sha256.to_string(), "style.safetensors");
+    link(&"ab".repeat(32), "lie.safetensors");
+    let summary = place.import("hub", ImportMode::Copy);
+    assert_eq!((summary.new_count, summary.bundle_count, summary.refused.len()), (1, 1, 1), "{summary:?}");
+    let info = place.info("hf:org/loras/style.safetensors");
+    assert_eq!(info.summary.name, "style.safetensors");
+    assert!(info.origins.iter().any(|origin| origin.repo == "org/loras" && origin.revision == commit));
+    assert!(info.paths.iter().any(|path| path == "hubs/huggingface/org/loras/style.safetensors"), "{:?}", info.paths);
+    for reference in ["/mnt/hubs/huggingface/org/loras/style.safetensors", "x/by/state/resident/style.safetensors"] {
+        assert_eq!(place.info(reference).summary.id, info.summary.id, "{reference}");
+    }
+}
+
+#[test]
+fn references_of_every_form() {
+    let place = Place::new();
+    let path = place.write("a.safetensors", &model(1));
+    place.import("", ImportMode::Copy);
+    let info = place.info("a");
+    let sha256 = info.summary.sha256.expect("hashed");
+    let forms = [
+        info.summary.id.to_string(),
+        format!("sha256:{}", sha256.prefix(8)),
+        sha256.prefix(10).to_uppercase(),
+        format!("/any/where/store/{sha256}/a.safetensors"),
+        path.display().to_string(),
+    ];
+    for form in &forms {
+        assert_eq!(place.info(form).summary.id, info.summary.id, "{form}");
+    }
+    for (form, kind) in [
+        ("sha256:12", FaultKind::Invalid),
+        ("sha256:00000000", FaultKind::NotFound),
+        ("nothing", FaultKind::NotFound),
+        ("hf:../x", FaultKind::Invalid),
+        ("no/such/path", FaultKind::NotFound),
+    ] {
+        assert_eq!(place.library.info(form).expect_err(form).fault().kind, kind, "{form}");
+    }
+}
+
+#[test]
+fn queries_select_and_sort() {
+    let place = Place::new();
+    place.write("beta.safetensors", &model(1));
+    place.write("alpha.safetensors", &model(2));
+    place.import("", ImportMode::Copy);
+    let names = |query: &str| -> Vec<String> {
+        place.library.list(Some(query)).expect(query).into_iter().map(|model| model.name).collect()
+    };
+    assert_eq!(names(""), ["alpha.safetensors", "beta.safetensors"]);
+    assert_eq!(names("alpha"), ["alpha.safetensors"]);
+    assert_eq!(names("format:safetensors limit:1"), ["alpha.safetensors"]);
+    assert_eq!(names("state:remote"), [""; 0]);
+    assert_eq!(names("size>1GB"), [""; 0]);
+    assert!(matches!(place.library.list(Some("(")), Err(LibraryError::Query { .. })));
+}
+
+#[test]
+fn an_application_is_shown_and_hidden() {
+    let place = Place::new();
+    place.write("loras/a.safetensors", &model(1));
+    place.import("", ImportMode::Copy);
+    let apps = place.library.apps().expect("apps");
+    let hidden = apps.iter().find(|app| !app.enabled).expect("one is off");
+    let shown = || place.info("a").paths.iter().filter(|path| path.starts_with(&format!("{}/", hidden.name))).count();
+    assert_eq!(shown(), 0);
+    assert!(place.library.set_app_enabled(&hidden.name, true).expect("enabled"));
+    assert!(!place.library.set_app_enabled(&hidden.name, true).expect("enabled"));
+    assert!(place.library.set_app_enabled(&hidden.name, false).expect("disabled"));
+    assert_eq!(shown(), 0);
+    let unknown = place.library.set_app_enabled("nothing", true);
+    assert_eq!(unknown.expect_err("unknown").fault().kind, FaultKind::NotFound);
+}
+
+#[test]
+fn damage_is_found() {
+    let place = Place::new();
+    place.write("a.safetensors", &model(1));
+    place.import("", ImportMode::Copy);
+    let sha256 = place.info("a").summary.sha256.expect("hashed");
+    let path = place.library.store().blob_path(&sha256, &EntryName::new("a.safetensors").expect("valid"));
+    let verify = |references: &[String]| {
+        let summary = place.library.verify(references, &Progress::default(), &Cancel::new()).expect("verified");
+        (summary.checked_count, summary.findings.len())
+    };
+    assert_eq!(verify(&["a".to_owned()]), (1, 0));
+    fs::remove_file(&path).expect("remove");
+    assert_eq!(verify(&[]), (1, 1));
+    fs::write(&path, model(2)).expect("write");
+    assert_eq!(verify(&[]), (1, 1));
+    fs::remove_file(&path).expect("remove");
+    // The same file again mends it.
+    fs::remove_file(place.path("a.safetensors")).expect("remove");
+    place.write("again.safetensors", &model(1));
+    assert_eq!(place.import("again.safetensors", ImportMode::Copy).refused, []);
+    assert_eq!(verify(&[]), (1, 0));
+}
+
+#[test]
+fn doctor_finds_a_new_store_in_order() {
+    let place = Place::new();
+    let checks = Library::checks(place.library.store().root());
+    assert!(checks.len() >= 6, "{checks:?}");
+    assert!(checks.iter().all(|check| check.status != crate::library::CheckStatus::Broken), "{checks:?}");
+    let nowhere = Library::checks(&place.path("nothing"));
+    assert_eq!((nowhere.len(), nowhere[0].status), (1, crate::library::CheckStatus::Broken));
+}

@@ -1,0 +1,124 @@
+//! Opening a content: the file in the store, the file where it lies, or a handle of the engine.
+//!
+//! Invariant: an open never waits for the network, and never hands out bytes of a linked file that changed.
+
+use super::Mounted;
+use crate::base::{BlobId, BlobState, Fault, FaultKind, RelativePath, RepoId, Revision};
+use crate::catalog::{BlobRow, CatalogError, FileMark, LinkRow, OriginRow};
+use crate::fetch::{RemoteFile, Wanted};
+use crate::hub::Origin;
+use crate::store::{FileSource, StoreError};
+use std::fs::File;
+
+/// An open content.
+pub enum Opened {
+    /// Complete: read the file itself. Its bytes never change.
+    Resident(File),
+    Remote(RemoteFile),
+}
+
+/// What the catalog says at the moment of opening.
+struct Facts {
+    row: BlobRow,
+    link: Option<LinkRow>,
+    origins: Vec<OriginRow>,
+}
+
+impl Mounted {
+    /// Opens a content. A linked file that changed where it lies is refused.
+    pub fn open(&self, blob: BlobId) -> Result<Opened, Fault> {
+        if let Some(entry) = self.tree().blob(blob)
+            && entry.state == BlobState::Resident
+            && let Some(sha256) = &entry.sha256
+            && let Ok(file) = self.inner.library.store().open_blob(sha256, &entry.name)
+        {
+            return Ok(Opened::Resident(file));
+        }
+        let facts = self.opening_facts(blob)?;
+        if facts.row.state == BlobState::Resident {
+            return self.open_resident(&facts);
+        }
+        let remote = self.inner.engine.open(&wanted(&facts)).map_err(|error| error.fault())?;
+        // It may have been completed between the look and the open; then the engine's handle would fetch it again.
+        let facts = self.opening_facts(blob)?;
+        if facts.row.state == BlobState::Resident { self.open_resident(&facts) } else { Ok(Opened::Remote(remote)) }
+    }
+
+    /// A handle of the engine; `None` for a content that is here.
+    pub(super) fn open_remote(&self, blob: BlobId) -> Result<Option<RemoteFile>, Fault> {
+        match self.open(blob)? {
+            Opened::Resident(_) => Ok(None),
+            Opened::Remote(remote) => Ok(Some(remote)),
+        }
+    }
+
+    fn opening_facts(&self, blob: BlobId) -> Result<Facts, Fault> {
+        let found = self.inner.library.catalog().read(|reader| {
+            let Some(row) = reader.blob(blob)? else { return Ok::<_, CatalogError>(None) };
+            Ok(Some(Facts { row, link: reader.link(blob)?, origins: reader.origins(blob)? }))
+        });
+        found
+            .map_err(|error| error.fault())?
+            .ok_or_else(|| Fault::new(FaultKind::Gone, "the file was removed from the store", ""))
+    }
+
+    fn open_resident(&self, facts: &Facts) -> Result<Opened, Fault> {
+        if let Some(link) = &facts.link {
+            return open_linked(link).map(Opened::Resident);
+        }
+        let Some(sha256) = &facts.row.sha256 else {
+            return Err(Fault::new(
+                FaultKind::Internal,
+                format!("{} has no hash", facts.row.name),
+                "run `modelfs verify`",
+            ));
+        };
+        match self.inner.library.store().open_blob(sha256, &facts.row.name) {
+            Ok(file) => Ok(Opened::Resident(file)),
+            Err(error @ StoreError::Io { .. }) => {
+                tracing::error!("{} cannot be opened: {}", facts.row.name, error.fault());
+                Err(error.fault())
+            }
+            Err(error) => Err(error.fault()),
+        }
+    }
+}
+
+fn open_linked(link: &LinkRow) -> Result<File, Fault> {
+    let shown = link.path.display();
+    let source = FileSource::open(&link.path).map_err(|error| {
+        let fault = error.fault();
+        Fault::new(FaultKind::Gone, fault.what, format!("bring the file back to {shown}, or import it again"))
+    })?;
+    let stamp = source.stamp(&link.path).map_err(|error| error.fault())?;
+    let mark =
+        FileMark { size_bytes: stamp.size_bytes, mtime_ns: stamp.mtime_ns, inode: stamp.inode, device: stamp.device };
+    if mark != link.mark {
+        let what = format!("{shown} changed since it was imported by link");
+        return Err(Fault::new(FaultKind::Gone, what, "import it again"));
+    }
+    source.file().try_clone().map_err(|error| {
+        Fault::new(FaultKind::Internal, format!("cannot open {shown}: {error}"), "raise the limit of open files")
+    })
+}
+
+fn wanted(facts: &Facts) -> Wanted {
+    Wanted {
+        blob: facts.row.id,
+        name: facts.row.name.clone(),
+        size_bytes: facts.row.size_bytes,
+        sha256: facts.row.sha256,
+        etag: facts.row.etag.clone(),
+        origins: facts.origins.iter().filter_map(origin).collect(),
+    }
+}
+
+/// A place the engine can fetch from; nothing for a local path.
+fn origin(row: &OriginRow) -> Option<Origin> {
+    Some(Origin {
+        source: row.source,
+        repo: RepoId::new(&row.repo).ok()?,
+        commit: Revision::new(&row.revision).ok()?,
+        path: RelativePath::new(&row.path).ok()?,
+    })
+}

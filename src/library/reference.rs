@@ -1,0 +1,172 @@
+//! What a REF names: an id, a name, a path in a mount, a hash, a file of a hub.
+//!
+//! Invariant: a REF that names several models lists them and picks none.
+
+use super::LibraryError;
+use crate::base::{Digest, Locator, ModelId, RelativePath, RepoId, Revision};
+use crate::catalog::{CatalogError, ModelRow, Reader};
+use crate::tree::{Occupant, Source};
+use std::path::Path;
+
+/// Fewer digits of a hash name too much by chance.
+const HASH_DIGITS_MIN: usize = 8;
+/// Candidates that are listed: a screen.
+const CANDIDATES_MAX: usize = 20;
+/// Deepest folder of the tree a name is looked for in: no path there is deeper.
+const FOLDERS_MAX: usize = 32;
+
+/// The one model a REF names.
+pub(super) fn resolve(r: &Reader<'_>, reference: &str) -> Result<ModelRow, LibraryError> {
+    let mut found = candidates(r, reference)?;
+    found.sort_by_key(|row| row.id);
+    found.dedup_by_key(|row| row.id);
+    // What is in the trash is named only when nothing else answers.
+    if found.iter().any(|row| !row.deleted) {
+        found.retain(|row| !row.deleted);
+    }
+    match found.len() {
+        0 => Err(LibraryError::NotFound { reference: reference.to_owned() }),
+        1 => Ok(found.remove(0)),
+        _ => Err(LibraryError::Ambiguous { reference: reference.to_owned(), candidates: shown(&found) }),
+    }
+}
+
+fn shown(found: &[ModelRow]) -> Vec<String> {
+    let mut shown: Vec<String> =
+        found.iter().take(CANDIDATES_MAX).map(|row| format!("{} (id {})", row.name, row.id)).collect();
+    if found.len() > CANDIDATES_MAX {
+        shown.push(format!("and {} more", found.len() - CANDIDATES_MAX));
+    }
+    shown
+}
+
+fn candidates(r: &Reader<'_>, reference: &str) -> Result<Vec<ModelRow>, LibraryError> {
+    if let Some(hex) = reference.strip_prefix("sha256:") {
+        return by_sha256(r, reference, hex);
+    }
+    if reference.starts_with("hf:") || reference.contains("://") {
+        let Locator::HuggingFace { repo, revision, path } = Locator::parse(reference)?;
+        return Ok(by_repository(r, &repo, revision.as_ref(), path.as_ref())?);
+    }
+    if reference.contains('/') {
+        return Ok(by_path(r, reference)?);
+    }
+    if let Some(row) = reference.parse().ok().map(|id| r.model(ModelId::new(id))).transpose()?.flatten() {
+        return Ok(vec![row]);
+    }
+    let named = r.models_named(reference)?;
+    if !named.is_empty() {
+        return Ok(named);
+    }
+    let is_hash = reference.len() >= HASH_DIGITS_MIN && reference.bytes().all(|digit| digit.is_ascii_hexdigit());
+    Ok(if is_hash { r.models_by_hash(&reference.to_ascii_lowercase())? } else { Vec::new() })
+}
+
+fn by_sha256(r: &Reader<'_>, reference: &str, hex: &str) -> Result<Vec<ModelRow>, LibraryError> {
+    let hex = hex.to_ascii_lowercase();
+    let is_hex = hex.bytes().all(|digit| digit.is_ascii_hexdigit());
+    if !is_hex || !(HASH_DIGITS_MIN..=64).contains(&hex.len()) {
+        return Err(LibraryError::BadReference {
+            reference: reference.to_owned(),
+            reason: format!("a sha256 is named by {HASH_DIGITS_MIN} to 64 hex digits"),
+        });
+    }
+    let mut found = Vec::new();
+    for row in r.models_by_hash(&hex)? {
+        // Other hashes may begin with the same digits.
+        let sha256 = r.blob(row.blob)?.and_then(|blob| blob.sha256);
+        if sha256.is_some_and(|sha256| sha256.to_string().starts_with(&hex)) {
+            found.push(row);
+        }
+    }
+    Ok(found)
+}
+
+fn by_repository(
+    r: &Reader<'_>,
+    repo: &RepoId,
+    revision: Option<&Revision>,
+    path: Option<&RelativePath>,
+) -> Result<Vec<ModelRow>, CatalogError> {
+    let mut found = Vec::new();
+    for bundle in r.bundles_of_repo(Source::HuggingFace, repo)? {
+        // A branch's name is not kept: whatever was registered answers to it.
+        let commit = revision.filter(|revision| revision.is_commit());
+        if commit.is_some_and(|commit| bundle.commit.as_ref() != Some(commit)) {
+            continue;
+        }
+        for file in bundle.files.iter().filter(|file| path.is_none_or(|path| file.path == *path)) {
+            found.extend(r.models_of_blob(file.blob)?);
+        }
+    }
+    Ok(found)
+}
+
+/// A path somewhere in a mount, wherever that is mounted; or a file that was imported.
+fn by_path(r: &Reader<'_>, reference: &str) -> Result<Vec<ModelRow>, CatalogError> {
+    let names: Vec<&str> = reference.split('/').filter(|name| !name.is_empty() && *name != ".").collect();
+    let Some((name, folders)) = names.split_last() else { return Ok(Vec::new()) };
+    if let [.., "store", sha256] = folders
+        && let Ok(sha256) = Digest::parse(sha256)
+    {
+        return match r.blob_by_sha256(&sha256)? {
+            Some(blob) => r.models_of_blob(blob.id),
+            None => Ok(Vec::new()),
+        };
+    }
+    let mut found = Vec::new();
+    for row in by_shown_name(r, name)? {
+        for start in folders.len().saturating_sub(FOLDERS_MAX)..folders.len() {
+            let Ok(directory) = RelativePath::new(&folders[start..].join("/")) else { continue };
+            let given = r.name_of(&directory, Occupant::Model(row.id))?;
+            if given.is_some_and(|given| given.as_str() == *name) {
+                found.push(row);
+                break;
+            }
+        }
+    }
+    if found.is_empty() {
+        found = in_repository(r, &names)?;
+    }
+    if found.is_empty()
+        && let Ok(absolute) = std::path::absolute(Path::new(reference))
+        && let Some(import) = r.import_of(&absolute)?
+    {
+        found = r.models_of_blob(import.blob)?;
+    }
+    Ok(found)
+}
+
+/// Models that may be shown under this name: by their own, or by a name with a mark.
+fn by_shown_name(r: &Reader<'_>, name: &str) -> Result<Vec<ModelRow>, CatalogError> {
+    let mut found = r.models_named(name)?;
+    if let Some((_, mark)) = name.rsplit_once('~') {
+        let mark = mark.split('.').next().unwrap_or_default();
+        if let Some(id) = mark.strip_prefix('m').and_then(|id| id.split('-').next()?.parse().ok()) {
+            found.extend(r.model(ModelId::new(id))?);
+        } else if mark.len() >= HASH_DIGITS_MIN && mark.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            found.extend(r.models_by_hash(mark)?);
+        }
+    }
+    Ok(found)
+}
+
+/// `…/hubs/huggingface/org/name/path`.
+fn in_repository(r: &Reader<'_>, names: &[&str]) -> Result<Vec<ModelRow>, CatalogError> {
+    let Some(start) = names.windows(2).rposition(|pair| pair == ["hubs", "huggingface"]) else { return Ok(Vec::new()) };
+    let [org, name, path @ ..] = &names[start + 2..] else { return Ok(Vec::new()) };
+    let (name, digits) = name.split_once('@').map_or((*name, None), |(name, digits)| (name, Some(digits)));
+    let (Ok(repo), Ok(path)) = (RepoId::new(&format!("{org}/{name}")), RelativePath::new(&path.join("/"))) else {
+        return Ok(Vec::new());
+    };
+    let mut found = Vec::new();
+    for bundle in r.bundles_of_repo(Source::HuggingFace, &repo)? {
+        let commit = bundle.commit.as_ref().map_or("", Revision::as_str);
+        if digits.is_none_or(|digits| commit.starts_with(digits)) {
+            for file in bundle.files.iter().filter(|file| file.path == path) {
+                found.extend(r.models_of_blob(file.blob)?);
+            }
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,265 @@
+//! What is shown where: names, directories and their times. The only way to change them.
+//!
+//! Invariants, all inside one transaction of the catalog: a name that was given is kept for ever; a directory gets a new
+//! time exactly when its own listing changes, once a transaction; a new directory changes the listing of the one above;
+//! an embeddings root also changes with the folders inside. Not here: which directories show what (`tree::homes_of_*`).
+
+use crate::base::{BlobId, BlobState, BundleId, EntryName, ModelId, ModelType, NAME_BYTES_MAX, RelativePath};
+use crate::catalog::{CatalogError, OriginRow, Writer};
+use crate::tree::{self, FolderMatch, Home, Occupant, Target};
+use std::collections::HashSet;
+
+/// Marked names take more digits with each attempt; by the tenth nothing but a damaged table can still be in the way.
+const NAME_ATTEMPTS_MAX: u32 = 10;
+const STORE_DIRECTORY: &str = "store";
+
+/// Directories that are there from the beginning, and those of enabled applications. Running it again changes nothing.
+pub(super) fn lay_out(w: &mut Writer<'_>) -> Result<(), CatalogError> {
+    Shelf::begin(w)?.lay_out(w)
+}
+
+/// Where a model is shown now: what `reshelve_model` is to be told after the change. Nothing for a deleted one.
+pub(super) fn homes_of(w: &Writer<'_>, model: ModelId) -> Result<Vec<Home>, CatalogError> {
+    Shelf::begin(w)?.homes_of(w, model)
+}
+
+/// After a change of type, base, state, tags or presence: directories that lost or gained the model follow.
+pub(super) fn reshelve_model(w: &mut Writer<'_>, model: ModelId, before: &[Home]) -> Result<(), CatalogError> {
+    Shelf::begin(w)?.reshelve_model(w, model, before)
+}
+
+/// Changes where the bytes of a content are, and everything that shows it.
+pub(super) fn set_blob_state(w: &mut Writer<'_>, blob: BlobId, state: BlobState) -> Result<(), CatalogError> {
+    Shelf::begin(w)?.set_blob_state(w, blob, state)
+}
+
+/// The same for many changes in one transaction: remembers what was done already. Good for that transaction alone.
+pub(super) struct Shelf {
+    targets: Vec<Target>,
+    /// Roots whose time follows that of the folders inside.
+    embeddings: Vec<RelativePath>,
+    touched: HashSet<Option<RelativePath>>,
+    ensured: HashSet<RelativePath>,
+}
+
+impl Shelf {
+    pub(super) fn begin(w: &Writer<'_>) -> Result<Self, CatalogError> {
+        let targets: Vec<Target> = w.targets()?.into_iter().filter(|target| target.enabled).collect();
+        let mut embeddings = Vec::new();
+        for target in &targets {
+            let folders = target.folders.iter().filter(|folder| folder.model_type == Some(ModelType::Embedding));
+            embeddings.extend(
+                folders.filter_map(|folder| RelativePath::new(&format!("{}/{}", target.name, folder.path)).ok()),
+            );
+        }
+        Ok(Self { targets, embeddings, touched: HashSet::new(), ensured: HashSet::new() })
+    }
+
+    pub(super) fn lay_out(&mut self, w: &mut Writer<'_>) -> Result<(), CatalogError> {
+        for directory in tree::static_directories() {
+            self.ensure(w, &directory, None)?;
+        }
+        let directories: Vec<RelativePath> = self.targets.iter().flat_map(tree::target_directories).collect();
+        directories.iter().try_for_each(|directory| self.ensure(w, directory, None))
+    }
+
+    /// Gives a model its names in every directory that shows it.
+    pub(super) fn place_model(&mut self, w: &mut Writer<'_>, model: ModelId) -> Result<(), CatalogError> {
+        let homes = self.homes_of(w, model)?;
+        self.place_at(w, model, &homes)
+    }
+
+    fn place_at(&mut self, w: &mut Writer<'_>, model: ModelId, homes: &[Home]) -> Result<(), CatalogError> {
+        let Some(entry) = w.model_entry(model)? else { return Ok(()) };
+        let sha256 = w.blob_entry(entry.blob)?.and_then(|blob| blob.sha256);
+        for home in homes {
+            self.ensure(w, &home.directory, None)?;
+            let mark = |attempt| tree::marked_name(&entry.name, sha256.as_ref(), model, attempt);
+            give_name(w, home, Occupant::Model(model), &entry.name, mark)?;
+            self.touch(w, Some(&home.directory))?;
+        }
+        Ok(())
+    }
+
+    /// Gives a bundle its names and makes its inner directories.
+    pub(super) fn place_bundle(&mut self, w: &mut Writer<'_>, bundle: BundleId) -> Result<(), CatalogError> {
+        let Some(entry) = w.bundle_entry(bundle)? else { return Ok(()) };
+        for home in tree::homes_of_bundle(&entry, &self.targets) {
+            self.ensure(w, &home.directory, None)?;
+            let mark = |attempt| marked_folder(&entry.name, bundle, attempt);
+            let (name, is_new) = give_name(w, &home, Occupant::Bundle(bundle), &entry.name, mark)?;
+            // A path too long to be shown leaves this home out; the tree does the same.
+            let Ok(root) = home.directory.join(&name) else { continue };
+            for directory in tree::bundle_directories(&entry, &root) {
+                self.ensure(w, &directory, Some(bundle))?;
+            }
+            if is_new {
+                self.touch(w, Some(&home.directory))?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn homes_of(&self, w: &Writer<'_>, model: ModelId) -> Result<Vec<Home>, CatalogError> {
+        let Some(entry) = w.model_entry(model)? else { return Ok(Vec::new()) };
+        let Some(blob) = w.blob_entry(entry.blob)? else { return Ok(Vec::new()) };
+        Ok(tree::homes_of_model(&entry, &blob, &self.targets))
+    }
+
+    pub(super) fn reshelve_model(
+        &mut self,
+        w: &mut Writer<'_>,
+        model: ModelId,
+        before: &[Home],
+    ) -> Result<(), CatalogError> {
+        let after = self.homes_of(w, model)?;
+        for lost in before.iter().filter(|home| !after.contains(home)) {
+            self.touch(w, Some(&lost.directory))?;
+        }
+        let gained: Vec<Home> = after.into_iter().filter(|home| !before.contains(home)).collect();
+        self.place_at(w, model, &gained)
+    }
+
+    /// Places everything in an application that was just enabled.
+    pub(super) fn place_target(&mut self, w: &mut Writer<'_>, name: &str) -> Result<(), CatalogError> {
+        self.lay_out(w)?;
+        let Some(target) = self.targets.iter().find(|target| target.name.as_str() == name).cloned() else {
+            return Ok(());
+        };
+        let target = [target];
+        let is_inside = |home: &Home| home.directory.as_str().strip_prefix(name).is_some_and(|r| r.starts_with('/'));
+        for (entry, blob) in w.model_entries()? {
+            // What was placed before the application was disabled changes nothing: those directories keep their time.
+            for home in tree::homes_of_model(&entry, &blob, &target).into_iter().filter(is_inside) {
+                if w.name_of(&home.directory, Occupant::Model(entry.id))?.is_none() {
+                    self.place_at(w, entry.id, &[home])?;
+                }
+            }
+        }
+        for entry in w.bundle_entries()? {
+            self.place_bundle(w, entry.id)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn set_blob_state(
+        &mut self,
+        w: &mut Writer<'_>,
+        blob: BlobId,
+        state: BlobState,
+    ) -> Result<(), CatalogError> {
+        self.change_blob(w, blob, |w| w.set_state(blob, state))
+    }
+
+    /// Remembers a place the content is known from; its models appear under that source.
+    pub(super) fn add_origin(
+        &mut self,
+        w: &mut Writer<'_>,
+        blob: BlobId,
+        origin: &OriginRow,
+    ) -> Result<(), CatalogError> {
+        self.change_blob(w, blob, |w| w.add_origin(blob, origin))
+    }
+
+    /// Makes a change and lets everything that shows the content follow.
+    fn change_blob(
+        &mut self,
+        w: &mut Writer<'_>,
+        blob: BlobId,
+        change: impl FnOnce(&mut Writer<'_>) -> Result<(), CatalogError>,
+    ) -> Result<(), CatalogError> {
+        let mut before = Vec::new();
+        for model in w.models_of_blob(blob)? {
+            before.push((model.id, self.homes_of(w, model.id)?));
+        }
+        change(w)?;
+        before.iter().try_for_each(|(model, homes)| self.reshelve_model(w, *model, homes))
+    }
+
+    /// A content appeared under `store/`: it is new with its sha256, or its sha256 has become known.
+    pub(super) fn touch_store(&mut self, w: &mut Writer<'_>) -> Result<(), CatalogError> {
+        let directory = RelativePath::new(STORE_DIRECTORY).expect("a plain name");
+        self.ensure(w, &directory, None)?;
+        self.touch(w, Some(&directory))
+    }
+
+    /// The application's own directory appears in or vanishes from the root.
+    pub(super) fn touch_root(&mut self, w: &mut Writer<'_>) -> Result<(), CatalogError> {
+        self.touch(w, None)
+    }
+
+    fn ensure(
+        &mut self,
+        w: &mut Writer<'_>,
+        directory: &RelativePath,
+        bundle: Option<BundleId>,
+    ) -> Result<(), CatalogError> {
+        if self.ensured.contains(directory) {
+            return Ok(());
+        }
+        let parent = directory.parent();
+        // The folders above a bundle's own directory were ensured before it, and those inside come parents first.
+        if let (Some(parent), None) = (&parent, bundle) {
+            self.ensure(w, parent, None)?;
+        }
+        let (_, is_new) = w.ensure_directory(directory, bundle)?;
+        self.ensured.insert(directory.clone());
+        if is_new {
+            // Its own time is that of this transaction already.
+            self.touched.insert(Some(directory.clone()));
+            self.touch(w, parent.as_ref())?;
+        }
+        Ok(())
+    }
+
+    fn touch(&mut self, w: &mut Writer<'_>, directory: Option<&RelativePath>) -> Result<(), CatalogError> {
+        if self.touched.insert(directory.cloned()) {
+            w.touch_directory(directory)?;
+        }
+        let Some(directory) = directory else { return Ok(()) };
+        let is_above = |root: &&RelativePath| {
+            directory.as_str().strip_prefix(root.as_str()).is_some_and(|rest| rest.starts_with('/'))
+        };
+        let roots: Vec<RelativePath> = self.embeddings.iter().filter(is_above).cloned().collect();
+        for root in roots {
+            if self.touched.insert(Some(root.clone())) {
+                w.touch_directory(Some(&root))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The name an occupant has in a directory from now on, and whether it was given just now.
+fn give_name(
+    w: &mut Writer<'_>,
+    home: &Home,
+    occupant: Occupant,
+    default: &EntryName,
+    mark: impl Fn(u32) -> EntryName,
+) -> Result<(EntryName, bool), CatalogError> {
+    if let Some(name) = w.name_of(&home.directory, occupant)? {
+        return Ok((name, false));
+    }
+    let stem_of = |name: &EntryName| match home.matching {
+        FolderMatch::Stem => Some(tree::stem_key(name).to_owned()),
+        FolderMatch::Relative => None,
+    };
+    let mut name = default.clone();
+    for attempt in 0..NAME_ATTEMPTS_MAX {
+        if !w.is_taken(&home.directory, name.as_str(), stem_of(&name).as_deref(), occupant)? {
+            break;
+        }
+        name = mark(attempt);
+    }
+    w.give_name(&home.directory, occupant, &name, stem_of(&name).as_deref(), name == *default)?;
+    Ok((name, true))
+}
+
+/// As `tree::marked_name`, for a directory: its name has no suffix to keep.
+fn marked_folder(name: &EntryName, bundle: BundleId, attempt: u32) -> EntryName {
+    let mark = if attempt == 0 { format!("~b{bundle}") } else { format!("~b{bundle}-{attempt}") };
+    let room = NAME_BYTES_MAX - mark.len();
+    let stem = &name.as_str()[..name.as_str().floor_char_boundary(room)];
+    EntryName::new(&format!("{stem}{mark}")).expect("a valid name with a short mark stays valid")
+}
