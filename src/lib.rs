@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod fetch;
 pub mod formats;
+pub mod fuse;
 pub mod hub;
 pub mod library;
 pub mod plan;
