@@ -3,6 +3,7 @@
 //! Invariant: a flag's help says its effect and its default; a verb's help ends with examples that work as they are.
 
 use crate::config::{LogFormat, Overrides};
+use crate::library::ImportMode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -66,6 +67,98 @@ impl From<LogFormatWord> for LogFormat {
 
 #[derive(Subcommand)]
 pub enum Verb {
+    /// Make an empty store; `import`, `add` and `mount` do it by themselves when there is none
+    #[command(after_help = "\
+Examples:
+  modelfs init
+  modelfs init --store /data/models")]
+    Init,
+    /// Take model files and folders into the store: each content once, recognised and named
+    ///
+    /// Folders are searched with everything below them; links are followed once. Nothing is executed. What cannot be
+    /// taken is left alone and reported with its reason; then the exit code is 1. Stop it at any time and run it again:
+    /// it goes on where it was.
+    #[command(
+        visible_alias = "scan",
+        after_help = "\
+Examples:
+  modelfs import ~/ComfyUI/models ~/stable-diffusion-webui/models
+  modelfs import --dry-run ~/ComfyUI/models
+  modelfs import --mode move --leave-symlink /mnt/old/models
+  modelfs import ~/.cache/huggingface/hub"
+    )]
+    Import(ImportArguments),
+    /// Register files of a hub: they appear in the mount at once, and reading them downloads them
+    #[command(after_help = "\
+Examples:
+  modelfs add hf:stabilityai/stable-diffusion-xl-base-1.0
+  modelfs add hf:Comfy-Org/flux1-dev@main/flux1-dev-fp8.safetensors
+  modelfs add https://huggingface.co/lllyasviel/sd-controlnet-canny/tree/main")]
+    Add(AddArguments),
+    /// Mount the collection; returns when the tree can be used and stays in the background
+    #[command(after_help = "\
+Examples:
+  modelfs mount ~/models
+  modelfs mount --foreground -v ~/models
+  modelfs mount --allow-other /srv/models
+Point an application at its folder: python main.py --models-directory ~/models/comfyui")]
+    Mount(MountArguments),
+    /// Unmount a mounted collection
+    #[command(
+        visible_alias = "umount",
+        after_help = "\
+Examples:
+  modelfs unmount ~/models"
+    )]
+    Unmount(UnmountArguments),
+    /// List models, all of them or those that answer a query
+    #[command(after_help = "\
+Examples:
+  modelfs ls
+  modelfs ls type:lora base:sdxl
+  modelfs ls 'size>5GB sort:size' --json | jq -r '.[].name'")]
+    Ls(LsArguments),
+    /// Tell everything about one model
+    #[command(after_help = "\
+REF is an id of `ls`, a name, a path in a mount, sha256:<8 digits or more>, an AutoV2 or hf:org/name/path.
+Examples:
+  modelfs info detail-tweaker.safetensors
+  modelfs info sha256:31e35c80
+  modelfs info ~/models/comfyui/loras/detail-tweaker.safetensors --json")]
+    Info(InfoArguments),
+    /// Print the six hashes that hubs and applications know files by
+    #[command(after_help = "\
+Examples:
+  modelfs hash model.safetensors
+  modelfs hash *.safetensors --json | jq -r '.[].autov2'")]
+    Hash(HashArguments),
+    /// Show applications and choose whose layouts are mounted
+    #[command(after_help = "\
+Examples:
+  modelfs app list
+  modelfs app show comfyui
+  modelfs app enable swarmui")]
+    App(AppArguments),
+    /// Count models and bytes by type, base and state
+    #[command(after_help = "\
+Examples:
+  modelfs stats
+  modelfs stats --json | jq .saved_bytes")]
+    Stats(JsonArgument),
+    /// Read stored files from end to end and compare them with their hashes, and the catalog with the disk
+    ///
+    /// Changes nothing. Findings make exit code 7.
+    #[command(after_help = "\
+Examples:
+  modelfs verify
+  modelfs verify sha256:31e35c80")]
+    Verify(VerifyArguments),
+    /// Check this machine and the store, and say how to mend what is wrong
+    #[command(after_help = "\
+Examples:
+  modelfs doctor
+  modelfs doctor --json | jq '.[] | select(.status != \"fine\")'")]
+    Doctor(JsonArgument),
     /// Show the settings in force and where each comes from
     #[command(after_help = "\
 Examples:
@@ -84,11 +177,168 @@ Examples:
 
 impl Verb {
     /// Flags of single verbs that have a setting behind them.
-    pub fn override_settings(&self, _overrides: &mut Overrides) {
+    pub fn override_settings(&self, overrides: &mut Overrides) {
         match self {
-            Self::Config(_) | Self::Completions(_) => {}
+            Self::Import(wanted) => overrides.import_mode = wanted.mode.map(Into::into),
+            Self::Mount(wanted) => {
+                overrides.mount_point = wanted.dir.clone();
+                overrides.allow_other = wanted.allow_other;
+            }
+            Self::Unmount(wanted) => overrides.mount_point = wanted.dir.clone(),
+            Self::Init
+            | Self::Add(_)
+            | Self::Ls(_)
+            | Self::Info(_)
+            | Self::Hash(_)
+            | Self::App(_)
+            | Self::Stats(_)
+            | Self::Verify(_)
+            | Self::Doctor(_)
+            | Self::Config(_)
+            | Self::Completions(_) => {}
         }
     }
+}
+
+#[derive(Args)]
+pub struct JsonArgument {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct ImportArguments {
+    /// Files and folders
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// How the bytes get into the store [default: reflink where the filesystem can, else copy]
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub mode: Option<ImportModeWord>,
+    /// After a move, leave a symlink to the stored file where the original was
+    #[arg(long)]
+    pub leave_symlink: bool,
+    /// Only say what would be done and how much space each mode would take
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print the summary as one object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum ImportModeWord {
+    /// Share the blocks with the original: takes no space (btrfs, xfs, bcachefs)
+    Reflink,
+    /// Make a second copy
+    Copy,
+    /// Take the original away
+    Move,
+    /// Leave the bytes where they lie and notice if they change
+    Link,
+}
+
+impl From<ImportModeWord> for ImportMode {
+    fn from(word: ImportModeWord) -> Self {
+        match word {
+            ImportModeWord::Reflink => Self::Reflink,
+            ImportModeWord::Copy => Self::Copy,
+            ImportModeWord::Move => Self::Move,
+            ImportModeWord::Link => Self::Link,
+        }
+    }
+}
+
+#[derive(Args)]
+pub struct AddArguments {
+    /// hf:org/name[@revision][/path], or the address of a hub's page
+    #[arg(required = true, value_name = "REF")]
+    pub references: Vec<String>,
+    /// Print one array with an object per REF
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct MountArguments {
+    /// Where to mount; made when it is missing [default: $MODELFS_MOUNT, else ~/modelfs]
+    pub dir: Option<PathBuf>,
+    /// Stay in the terminal and log to it; Ctrl-C unmounts
+    #[arg(long, short)]
+    pub foreground: bool,
+    /// Let other users in (containers need it; an ordinary user needs user_allow_other in /etc/fuse.conf)
+    #[arg(long)]
+    pub allow_other: bool,
+    /// Started by `mount` itself: say `ready` on stdout once the tree can be used.
+    #[arg(long, hide = true, requires = "foreground")]
+    pub detached: bool,
+}
+
+#[derive(Args)]
+pub struct UnmountArguments {
+    /// The mount point [default: $MODELFS_MOUNT, else ~/modelfs]
+    pub dir: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct LsArguments {
+    /// Words, key:value and comparisons; several arguments are one query
+    #[arg(value_name = "QUERY", allow_hyphen_values = true)]
+    pub query: Vec<String>,
+    /// Print one array of objects
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct InfoArguments {
+    #[arg(value_name = "REF")]
+    pub reference: String,
+    /// Print one object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct HashArguments {
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Print one array of objects
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct AppArguments {
+    #[command(subcommand)]
+    pub verb: AppVerb,
+}
+
+#[derive(Subcommand)]
+pub enum AppVerb {
+    /// List every application whose layout is known
+    List(JsonArgument),
+    /// Show the folders of one application and what each holds
+    Show {
+        name: String,
+        /// Print one object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Mount the layout of an application
+    Enable { name: String },
+    /// Take the layout of an application out of the mount; names come back unchanged when it is enabled again
+    Disable { name: String },
+}
+
+#[derive(Args)]
+pub struct VerifyArguments {
+    /// Only these models [default: everything]
+    #[arg(value_name = "REF")]
+    pub references: Vec<String>,
+    /// Print one object
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args)]

@@ -3,30 +3,87 @@
 //! Data goes to stdout, everything else to stderr; a reader that goes away is a success. Invariants: every verb ends in
 //! one exit code of `exit`; nothing here prints a token. Not here: what the verbs do (`library`), settings (`config`).
 
-#![expect(dead_code, reason = "the verbs that use the rest arrive with the library's use cases")]
-
+mod add;
+mod apps;
 mod arguments;
+mod checking;
+mod clock;
 mod completions;
 mod error;
 mod exit;
 mod figures;
+mod import;
+mod interrupt;
+mod models;
+mod mount;
 mod output;
+mod progress;
 mod settings_view;
 mod table;
 mod trace;
 
 use crate::config::{Environment, Overrides, Places, Settings};
+use crate::hub::HubOptions;
+use crate::library::{Library, LibraryError, LibraryOptions};
 use arguments::{Arguments, Verb};
 use clap::Parser;
+use clock::SystemClock;
 use error::Failure;
 use output::Output;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// What every verb is given.
 struct Context {
     settings: Settings,
     quiet: bool,
+    /// How often `-v` was given.
+    verbose: u8,
+}
+
+impl Context {
+    /// The store that is there.
+    fn library(&self) -> Result<Library, LibraryError> {
+        let settings = &self.settings;
+        let options = LibraryOptions {
+            store_root: settings.store.value.clone(),
+            hubs: HubOptions {
+                hf_endpoint: settings.hf_endpoint.value.clone(),
+                hf_token: settings.hf_token.token().cloned(),
+                offline: settings.offline.value,
+                ..HubOptions::default()
+            },
+            promote_after_bytes: settings.promote_after_bytes.value,
+            read_timeout: settings.read_timeout.value,
+        };
+        Library::open(options, Arc::new(SystemClock))
+    }
+
+    /// For verbs that a first user starts with.
+    fn library_made_if_missing(&self) -> Result<Library, LibraryError> {
+        let root = &self.settings.store.value;
+        if Library::create(root, &SystemClock)? {
+            self.say(&format!("made a new store in {}", root.display()));
+        }
+        self.library()
+    }
+
+    /// A sentence for a person, on stderr.
+    fn say(&self, text: &str) {
+        if !self.quiet {
+            // Nobody reads it when stderr is closed.
+            let _ = writeln!(io::stderr(), "{text}");
+        }
+    }
+
+    /// Something went wrong that does not stop the rest.
+    fn warn(&self, what: &str, remedy: &str) {
+        let _ = writeln!(io::stderr(), "warning: {what}");
+        if !remedy.is_empty() {
+            let _ = writeln!(io::stderr(), "hint: {remedy}");
+        }
+    }
 }
 
 /// Runs the process's command line to its end.
@@ -54,12 +111,41 @@ fn execute(arguments: Arguments) -> Result<u8, Failure> {
     let overrides = overrides(&arguments);
     let settings = Settings::load(&overrides, &Environment::from_process(), Places::from_process())
         .map_err(|error| Failure::Fault(error.fault()))?;
-    trace::to_stderr(&settings, arguments.global.verbose)?;
-    let context = Context { settings, quiet: arguments.global.quiet };
-    match &arguments.verb {
-        Verb::Config(wanted) => settings_view::run(&context, wanted, &mut output),
-        Verb::Completions(wanted) => completions::write(wanted, &mut output),
+    let verbose = arguments.global.verbose;
+    // A detached mount logs to a file, and only one place can be chosen in a process.
+    if !matches!(&arguments.verb, Verb::Mount(wanted) if wanted.detached) {
+        trace::to_stderr(&settings, verbose)?;
     }
+    let context = Context { settings, quiet: arguments.global.quiet, verbose };
+    run_verb(&context, &arguments.verb, &mut output)
+}
+
+fn run_verb(context: &Context, verb: &Verb, output: &mut Output) -> Result<u8, Failure> {
+    match verb {
+        Verb::Init => init(context, output),
+        Verb::Import(wanted) => import::run(context, wanted, output),
+        Verb::Add(wanted) => add::run(context, wanted, output),
+        Verb::Mount(wanted) => mount::mount(context, wanted, output),
+        Verb::Unmount(_) => mount::unmount(context),
+        Verb::Ls(wanted) => models::list(context, wanted, output),
+        Verb::Info(wanted) => models::info(context, wanted, output),
+        Verb::Hash(wanted) => checking::hash(context, wanted, output),
+        Verb::App(wanted) => apps::run(context, &wanted.verb, output),
+        Verb::Stats(wanted) => models::stats(context, wanted.json, output),
+        Verb::Verify(wanted) => checking::verify(context, wanted, output),
+        Verb::Doctor(wanted) => checking::doctor(context, wanted.json, output),
+        Verb::Config(wanted) => settings_view::run(context, wanted, output),
+        Verb::Completions(wanted) => completions::write(wanted, output),
+    }
+}
+
+fn init(context: &Context, output: &mut Output) -> Result<u8, Failure> {
+    let root = &context.settings.store.value;
+    let is_new = Library::create(root, &SystemClock)?;
+    let what = if is_new { "made a new store in" } else { "there is a store already in" };
+    output.line(format!("{what} {}", root.display()))?;
+    output.finish()?;
+    Ok(exit::SUCCESS)
 }
 
 fn overrides(arguments: &Arguments) -> Overrides {

@@ -1,0 +1,70 @@
+//! `modelfs add`: registers repositories of hubs, one after the other; one that fails does not stop the rest.
+
+use super::arguments::AddArguments;
+use super::error::Failure;
+use super::import::{refused_json, show_refused};
+use super::output::Output;
+use super::{Context, exit, figures, report};
+use crate::library::AddSummary;
+use serde_json::{Value, json};
+
+pub fn run(context: &Context, wanted: &AddArguments, output: &mut Output) -> Result<u8, Failure> {
+    let library = context.library_made_if_missing()?;
+    let mut code = exit::SUCCESS;
+    let mut all = Vec::new();
+    for reference in &wanted.references {
+        match library.add(reference) {
+            Ok(summary) => {
+                show_refused(context, &summary.refused);
+                if wanted.json {
+                    all.push(summary_json(&summary));
+                } else if !context.quiet {
+                    output.line(summary_text(&summary))?;
+                }
+            }
+            // The first failure is the command's.
+            Err(error) => {
+                let failed = report(&error.into());
+                code = if code == exit::SUCCESS { failed } else { code };
+            }
+        }
+    }
+    if wanted.json {
+        output.json(&Value::from(all))?;
+    }
+    output.finish()?;
+    Ok(code)
+}
+
+fn summary_json(summary: &AddSummary) -> Value {
+    json!({
+        "repo": summary.repo,
+        "commit": summary.commit,
+        "path": summary.path,
+        "files": summary.file_count,
+        "size": summary.total_bytes,
+        "bytes_present": summary.resident_bytes,
+        "models": summary.model_count,
+        "known": summary.known_count,
+        "refused": refused_json(&summary.refused),
+    })
+}
+
+fn summary_text(summary: &AddSummary) -> String {
+    let commit: String = summary.commit.chars().take(10).collect();
+    let mut text = format!(
+        "{}@{commit}: {} ({}), {}",
+        summary.repo,
+        figures::count(summary.file_count as u64, "file"),
+        figures::size(summary.total_bytes),
+        figures::count(summary.model_count as u64, "model"),
+    );
+    if summary.resident_bytes > 0 {
+        text.push_str(&format!(", {} here already", figures::size(summary.resident_bytes)));
+    }
+    if summary.known_count == summary.file_count && summary.file_count > 0 {
+        text.push_str(", nothing new");
+    }
+    text.push_str(&format!("\n  in the mount: {}", summary.path));
+    text
+}
