@@ -1,0 +1,8 @@
+//! What integration tests stand on: a hub on this machine, sample models, and sandboxes with a mount.
+#![allow(dead_code, unused_imports, reason = "each test program uses its own part")]
+
+pub mod fake_hub;
+pub mod mounted;
+pub mod python;
+pub mod samples;
+pub mod tiny;
