@@ -184,7 +184,7 @@ fn errors_of_a_hub_have_their_number_and_their_sentence() {
     let _ = fs::read(&path);
     eventually("the lie is found", DONE_MAX, || modelfs_xattr(&path, "state").as_deref() == Some("failed"));
     assert!(modelfs_xattr(&path, "error").is_some());
-    assert!(!mount.path(format!("by/state/resident/big.safetensors")).exists());
+    assert!(!mount.path("by/state/resident/big.safetensors").exists());
     hub.clear_faults();
     assert!(fs::read(&path).expect("the next read tries again") == bytes);
     mount.unmount();
