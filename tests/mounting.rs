@@ -120,7 +120,7 @@ fn figures_of_the_filesystem_are_real() {
     let sandbox = stocked();
     let mount = sandbox.mount(&[]);
     let here = rustix::fs::statvfs(mount.directory()).expect("statfs");
-    let store = rustix::fs::statvfs(&sandbox.store()).expect("statfs");
+    let store = rustix::fs::statvfs(sandbox.store()).expect("statfs");
     assert_eq!(here.f_blocks * here.f_frsize, store.f_blocks * store.f_frsize);
     assert!(here.f_bavail > 0);
     let mode = fs::metadata(mount.path("comfyui/loras/a.safetensors")).expect("a file").permissions().mode();

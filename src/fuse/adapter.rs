@@ -11,7 +11,7 @@ use super::handles::{Body, Handles, OpenDirectory, OpenFile};
 use super::listing::{self, Room};
 use super::nodes::{GENERATION, KernelNode, Passthrough};
 use super::reading;
-use crate::base::BlobId;
+use crate::base::{BlobId, InodeNo};
 use crate::tree::{Attributes, LiveFile, NodeKind};
 use fuser::{
     AccessFlags, BackingId, BsdFileFlags, Errno, FileAttr, FileHandle, Filesystem, FopenFlags, INodeNo as KernelIno,
@@ -166,6 +166,16 @@ impl Core {
         self.files.insert(OpenFile { node, size_bytes, body, complained: AtomicBool::new(false) })
     }
 
+    /// The kernel keeps the listing of what can only vanish as a whole: the folder of one content under `store/`. There
+    /// are as many as contents, and a walk would ask three times for each. The number of a fetched node must not stay in
+    /// such a listing, so the content has to be here.
+    fn listing_flags(&self, directory: InodeNo) -> FopenFlags {
+        match directory.blob_directory() {
+            Some(blob) if self.backend.is_resident(blob) => FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE,
+            Some(_) | None => FopenFlags::empty(),
+        }
+    }
+
     /// Names in search results cannot be removed at all, others not yet.
     fn refusal(&self, directory: KernelIno) -> Errno {
         let place = KernelNode::from_kernel(directory).and_then(|node| self.backend.place(node.ino()));
@@ -298,9 +308,13 @@ impl Filesystem for Adapter {
     }
 
     fn opendir(&self, _request: &Request, ino: KernelIno, _flags: OpenFlags, reply: ReplyOpen) {
-        let node = KernelNode::from_kernel(ino);
-        match node.and_then(|node| listing::open(self.0.backend.as_ref(), node.ino())) {
-            Some(directory) => reply.opened(self.0.directories.insert(directory), FopenFlags::empty()),
+        let directory =
+            KernelNode::from_kernel(ino).and_then(|node| listing::open(self.0.backend.as_ref(), node.ino()));
+        match directory {
+            Some(directory) => {
+                let flags = self.0.listing_flags(directory.ino);
+                reply.opened(self.0.directories.insert(directory), flags);
+            }
             None => reply.error(Errno::ENOENT),
         }
     }

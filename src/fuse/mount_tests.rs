@@ -429,11 +429,17 @@ fn signal_self(signal: i32) {
 }
 
 #[test]
-fn signals_end_a_mount_cleanly_and_a_busy_one_when_it_is_free() {
+fn signals_end_a_mount_cleanly_and_a_busy_one_when_it_is_free_or_at_the_second() {
     if mounting::check_device().is_err() {
         return;
     }
-    for (signal, busy) in [(libc::SIGTERM, false), (libc::SIGINT, true)] {
+    #[derive(Clone, Copy, PartialEq)]
+    enum User {
+        None,
+        Leaves,
+        Stays,
+    }
+    for (signal, user) in [(libc::SIGTERM, User::None), (libc::SIGINT, User::Leaves), (libc::SIGTERM, User::Stays)] {
         let fake = Arc::new(Fake::new());
         fake.add_resident("m", b"bytes");
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -445,20 +451,24 @@ fn signals_end_a_mount_cleanly_and_a_busy_one_when_it_is_free() {
             move || session::serve(fake, &path, options, || ready.send(()).expect("the test waits"))
         });
         is_ready.recv().expect("mounted");
-        let held = busy.then(|| File::open(path.join("m")).expect("opens"));
+        let held = (user != User::None).then(|| File::open(path.join("m")).expect("opens"));
         signal_self(signal);
         let gone = Instant::now();
         while super::mounts::at(&path).is_some() {
             assert!(gone.elapsed() < Duration::from_secs(5), "still mounted");
             std::thread::yield_now();
         }
-        if let Some(mut held) = held {
+        if user == User::Stays {
+            signal_self(signal);
+        } else if let Some(mut held) = held.as_ref() {
             let mut bytes = Vec::new();
             held.read_to_end(&mut bytes).expect("a user of a detached mount reads on");
             assert_eq!(bytes, b"bytes");
             assert!(!server.is_finished(), "serves while somebody reads");
         }
+        let stays = held.filter(|_| user == User::Stays);
         server.join().expect("no panic").expect("a clean end");
+        drop(stays);
     }
 }
 

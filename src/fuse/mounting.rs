@@ -47,7 +47,7 @@ pub fn resolve(path: &Path) -> Result<PathBuf, Fault> {
 
 fn cannot_reach(path: &Path, error: &io::Error) -> Fault {
     let kind = match error.kind() {
-        io::ErrorKind::PermissionDenied => FaultKind::AccessDenied,
+        io::ErrorKind::PermissionDenied => FaultKind::NotPermitted,
         io::ErrorKind::NotFound => FaultKind::NotFound,
         _ => FaultKind::Internal,
     };
@@ -148,7 +148,7 @@ pub fn check_device() -> Result<(), Fault> {
             "load the module with `modprobe fuse`, or start the container with `--device /dev/fuse --cap-add SYS_ADMIN`",
         ),
         io::ErrorKind::PermissionDenied => Fault::new(
-            FaultKind::AccessDenied,
+            FaultKind::NotPermitted,
             "this user may not open /dev/fuse",
             "let an administrator run `chmod 666 /dev/fuse`, join the group that owns it, or mount as root",
         ),
@@ -174,7 +174,7 @@ pub fn check_user(allow_other: bool) -> Result<(), Fault> {
     }
     if allow_other && !user_allow_other() {
         return Err(Fault::new(
-            FaultKind::AccessDenied,
+            FaultKind::NotPermitted,
             "this machine does not let ordinary users share a mount with other users",
             format!("add the line `user_allow_other` to {FUSE_CONF}, or mount without --allow-other"),
         ));
@@ -201,13 +201,15 @@ pub fn mount_fault(path: &Path, error: &io::Error) -> Fault {
     let reason = text.trim().rsplit(": ").next().unwrap_or_default();
     let what = format!("cannot mount at {}: {reason}", path.display());
     let denied = error.kind() == io::ErrorKind::PermissionDenied
-        || ["EPERM", "EACCES", "ermission denied", "not permitted"].iter().any(|word| text.contains(word));
+        || ["EPERM", "EACCES", "ermission denied", "not permitted", "no write access", "not owner"]
+            .iter()
+            .any(|word| text.contains(word));
     if text.contains("user_allow_other") {
         let remedy = format!("add the line `user_allow_other` to {FUSE_CONF}, or mount without --allow-other");
-        Fault::new(FaultKind::AccessDenied, what, remedy)
+        Fault::new(FaultKind::NotPermitted, what, remedy)
     } else if denied {
         let remedy = "use a folder that belongs to you; in a container, start it with `--cap-add SYS_ADMIN`";
-        Fault::new(FaultKind::AccessDenied, what, remedy)
+        Fault::new(FaultKind::NotPermitted, what, remedy)
     } else {
         Fault::new(FaultKind::Internal, what, "see what `modelfs doctor` says")
     }
@@ -294,7 +296,7 @@ fn take_off_as_user(path: &Path, force: Force) -> Result<Taken, Fault> {
 
 fn unmount_fault(path: &Path, reason: &str) -> Fault {
     let what = format!("cannot unmount {}: {reason}", path.display());
-    Fault::new(FaultKind::AccessDenied, what, "unmount it as the user who mounted it, or as root")
+    Fault::new(FaultKind::NotPermitted, what, "unmount it as the user who mounted it, or as root")
 }
 
 /// Processes with a file, a mapping or their working folder below the mount, by name and number. Reads link texts only:
@@ -382,10 +384,11 @@ mod tests {
                 "container",
             ),
             ("fusermount3: user has no write access to mountpoint /x: Permission denied", "denied", "belongs to you"),
+            ("fusermount3: user has no write access to mountpoint /mnt/m\n", "denied", "belongs to you"),
             ("something else", "other", "doctor"),
         ] {
             let fault = mount_fault(path, &io::Error::other(text));
-            assert_eq!(fault.kind == FaultKind::AccessDenied, kind == "denied", "{fault}");
+            assert_eq!(fault.kind == FaultKind::NotPermitted, kind == "denied", "{fault}");
             assert!(fault.remedy.contains(remedy) && !fault.what.contains("fd=3"), "{fault}");
         }
     }

@@ -214,7 +214,7 @@ impl<'a> Update<'a> {
         }
         self.new.folders.insert(row.id, Folder::default());
         self.edit(above, Edits { made: vec![Entry::directory(row.path.file_name(), ino, None)], ..Edits::default() });
-        // What waited for this directory, and bundles whose home it is, claim it now.
+        // What waited for this directory claims its name in it now.
         let waiting = self.new.waiting.range((row.path.clone(), ModelId::new(i64::MIN))..);
         self.models.extend(waiting.take_while(|(path, _)| *path == row.path).map(|(_, model)| *model));
     }
