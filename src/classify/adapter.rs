@@ -5,6 +5,7 @@
 //! Every algorithm gives `.down` with the length it reads and `.up` with the length it writes, as if it were a LoRA.
 //! Not here: which base has such modules (rules).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::parts::Unwrapped;
@@ -37,7 +38,7 @@ const PREFIXES: &[(&str, &str)] = &[
     ("text_encoders.", "te_"),
 ];
 
-/// Endings that name what a tensor is to its module. The flag says whether the first length is the one it writes.
+/// Endings that name what a tensor is to its module, the most usual first.
 const ROLES: &[(&str, Role)] = &[
     (".lora_down.weight", Role::Down),
     (".lora_up.weight", Role::Up),
@@ -90,30 +91,35 @@ pub(super) fn modules<'a>(file: &Unwrapped<'a>) -> Index<'a> {
     let mut entries = Vec::new();
     let mut products: BTreeMap<String, (Factors, &'a Tensor)> = BTreeMap::new();
     for (name, tensor) in file.names().take(super::view::NAMES_MAX) {
-        let Some((module, role)) = role_of(name) else {
-            entries.push(Entry::computed(module_name(name), tensor.shape.to_vec(), tensor));
-            continue;
-        };
-        let module = module_name(module);
+        let own = Cow::Borrowed(&*tensor.shape);
+        let (module, role) = role_of(name).map_or((name, None), |(module, role)| (module, Some(role)));
         match role {
-            Role::Down => entries.push(Entry::computed(format!("{module}.down"), tensor.shape.to_vec(), tensor)),
-            Role::Up => entries.push(Entry::computed(format!("{module}.up"), tensor.shape.to_vec(), tensor)),
-            _ => products.entry(module).or_insert((Factors::default(), tensor)).0.add(role, &tensor.shape),
+            None => entries.push(Entry::computed(module_name(module, ""), own, tensor)),
+            Some(Role::Down) => entries.push(Entry::computed(module_name(module, ".down"), own, tensor)),
+            Some(Role::Up) => entries.push(Entry::computed(module_name(module, ".up"), own, tensor)),
+            Some(role) => {
+                let product = products.entry(module_name(module, "")).or_insert((Factors::default(), tensor));
+                product.0.add(role, &tensor.shape);
+            }
         }
     }
     for (module, (factors, tensor)) in products {
         let [written, read] = factors.product();
-        entries.push(Entry::computed(format!("{module}.down"), vec![0, read], tensor));
-        entries.push(Entry::computed(format!("{module}.up"), vec![written, 0], tensor));
+        entries.push(Entry::computed(format!("{module}.down"), vec![0, read].into(), tensor));
+        entries.push(Entry::computed(format!("{module}.up"), vec![written, 0].into(), tensor));
     }
     Index::new(entries.into_iter())
 }
 
 fn role_of(name: &str) -> Option<(&str, Role)> {
+    // A third of the tensors of a LoRA.
+    if name.ends_with(".alpha") {
+        return None;
+    }
     ROLES.iter().find_map(|(suffix, role)| Some((name.strip_suffix(suffix)?, *role)))
 }
 
-fn module_name(name: &str) -> String {
+fn module_name(name: &str, ending: &str) -> String {
     let mut rest = name;
     let mut word = "";
     // `base_model.model.unet.` and the like: one prefix inside another, never more than two.
@@ -129,7 +135,16 @@ fn module_name(name: &str) -> String {
             break;
         }
     }
-    format!("{word}{}", rest.replace('.', "_"))
+    let mut module = String::with_capacity(word.len() + rest.len() + ending.len());
+    module.push_str(word);
+    for (number, part) in rest.split('.').enumerate() {
+        if number > 0 {
+            module.push('_');
+        }
+        module.push_str(part);
+    }
+    module.push_str(ending);
+    module
 }
 
 impl Factors {
@@ -210,7 +225,7 @@ mod tests {
             ("transformer_blocks.0.attn.to_q", "transformer_blocks_0_attn_to_q"),
             ("transformer.transformer_blocks.0.attn.to_q", "transformer_blocks_0_attn_to_q"),
         ] {
-            assert_eq!(module_name(name), expected);
+            assert_eq!(module_name(name, ""), expected);
         }
     }
 }

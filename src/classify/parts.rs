@@ -4,6 +4,8 @@
 //! Invariant: a prefix is taken off a view only, never out of the evidence: which parts are there is itself evidence.
 //! Not here: adapters, whose names are turned into one spelling (`adapter`).
 
+use std::borrow::Cow;
+
 use super::view::{Entry, Index, is_side_tensor};
 use crate::formats::{Header, Tensor};
 
@@ -119,30 +121,34 @@ fn encoder(index: &Index<'_>) -> Option<String> {
 }
 
 fn without_wrapper<'a>(names: Vec<(&'a str, &'a Tensor)>) -> Vec<(&'a str, &'a Tensor)> {
-    let strip = |prefix: &str| -> Vec<(&'a str, &'a Tensor)> {
-        names.iter().filter_map(|&(name, tensor)| Some((name.strip_prefix(prefix)?, tensor))).collect()
-    };
-    for prefix in WRAPPERS {
-        let inner = strip(prefix);
-        // Beside a wrapped model lie the states of an optimiser; they are not the model.
-        if !inner.is_empty() && (inner.len() * 2 >= names.len() || prefix.ends_with("ema.") && prefix.len() > 4) {
-            return inner;
+    let mut counts = [0usize; WRAPPERS.len()];
+    for (name, _) in &names {
+        let first = name.find('.').map_or("", |end| &name[..=end]);
+        if let Some(known) = WRAPPERS.iter().position(|wrapper| *wrapper == first) {
+            counts[known] += 1;
         }
     }
-    for prefix in SHARED {
-        let inner = strip(prefix);
-        if inner.len() == names.len() && !inner.is_empty() {
-            return inner;
-        }
+    // Beside a wrapped model lie the states of an optimiser, and raw weights beside averaged ones.
+    let wrapper = WRAPPERS.iter().zip(counts).find(|(wrapper, count)| {
+        *count > 0 && (count * 2 >= names.len() || matches!(**wrapper, "params_ema." | "params-ema."))
+    });
+    if let Some((wrapper, _)) = wrapper {
+        return names.into_iter().filter_map(|(name, tensor)| Some((name.strip_prefix(wrapper)?, tensor))).collect();
     }
-    names
+    let shared =
+        SHARED.iter().find(|prefix| !names.is_empty() && names.iter().all(|(name, _)| name.starts_with(**prefix)));
+    match shared {
+        Some(prefix) => names.into_iter().map(|(name, tensor)| (&name[prefix.len()..], tensor)).collect(),
+        None => names,
+    }
 }
 
 fn entry<'a>(name: &'a str, tensor: &'a Tensor) -> Entry<'a> {
-    let marked = INFIXES.iter().any(|infix| name.contains(infix));
+    // Nearly no name has a part that begins with `_`: one search instead of three.
+    let marked = name.contains("._") && INFIXES.iter().any(|infix| name.contains(infix));
     if marked {
         let plain = INFIXES.iter().fold(name.to_owned(), |name, infix| name.replace(infix, "."));
-        return Entry::computed(plain, tensor.shape.to_vec(), tensor);
+        return Entry::computed(plain, Cow::Borrowed(&tensor.shape), tensor);
     }
     Entry::new(name, tensor)
 }

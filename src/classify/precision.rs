@@ -139,24 +139,34 @@ fn gguf(header: &Header, dominant: &str, file_name: &str) -> Precision {
 
 /// Packings that show in the names of the tensors beside the weights.
 fn side_marks(header: &Header) -> Option<String> {
-    let names = || header.tensors.iter().map(|tensor| &*tensor.name);
-    let ends = |suffix: &str| names().any(|name| name.ends_with(suffix));
-    let word = if names().any(|name| name.ends_with("bitsandbytes__nf4")) {
-        "nf4"
-    } else if names().any(|name| name.ends_with("bitsandbytes__fp4")) {
-        "fp4"
-    } else if ends(".SCB") {
-        "int8"
-    } else if ends(".wtscale") || ends(".wcscales") {
-        "svdq-fp4"
-    } else if ends(".wscales") {
-        "svdq-int4"
-    } else if ends(".qweight") && ends(".qzeros") {
-        if ends(".g_idx") { "gptq" } else { "awq" }
-    } else if ends(".weight_packed") {
-        "compressed-tensors"
-    } else {
-        return None;
+    const MARKS: [&str; 9] = [
+        "bitsandbytes__nf4",
+        "bitsandbytes__fp4",
+        "SCB",
+        "wtscale",
+        "wcscales",
+        "wscales",
+        "qzeros",
+        "g_idx",
+        "weight_packed",
+    ];
+    let mut seen = [false; MARKS.len()];
+    for tensor in &header.tensors {
+        let last = tensor.name.rsplit('.').next().unwrap_or("");
+        if let Some(known) = MARKS.iter().position(|mark| *mark == last) {
+            seen[known] = true;
+        }
+    }
+    let word = match seen {
+        [true, ..] => "nf4",
+        [_, true, ..] => "fp4",
+        [_, _, true, ..] => "int8",
+        [_, _, _, true, ..] | [_, _, _, _, true, ..] => "svdq-fp4",
+        [.., true, _, _, _] => "svdq-int4",
+        [.., true, true, _] => "gptq",
+        [.., true, false, _] => "awq",
+        [.., true] => "compressed-tensors",
+        _ => return None,
     };
     Some(word.to_owned())
 }

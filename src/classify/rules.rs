@@ -242,6 +242,11 @@ impl Rules {
         &self.rows
     }
 
+    /// Bytes a type has at least and at most.
+    pub fn size_bounds(&self) -> impl Iterator<Item = (ModelType, [u64; 2])> {
+        self.bounds.iter().map(|(model_type, bounds)| (*model_type, *bounds))
+    }
+
     /// A base, then the base it is a kind of, up to the root.
     pub(super) fn family<'a>(&'a self, base: &'a BaseModel) -> impl Iterator<Item = &'a BaseModel> {
         std::iter::successors(Some(base), |base| self.parents.get(*base)).take(FAMILY_DEPTH_MAX + 1)
@@ -362,6 +367,7 @@ mod tests {
     fn the_shipped_rules_are_sound() {
         let rules = Rules::parse(&builtin_text()).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(rules.rows().len(), rules.rules.len());
+        assert!(rules.size_bounds().all(|(_, [min, max])| min < max));
     }
 
     #[test]

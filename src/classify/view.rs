@@ -23,27 +23,27 @@ const SKELETONS_MAX: usize = 4_000;
 const NAME_BYTES_MAX: usize = 512;
 
 /// Tensors beside a weight that say how it was packed: evidence for the precision, noise for everything else.
-const SIDE_SUFFIXES: &[&str] = &[
-    ".scale_weight",
-    ".scale_input",
-    ".weight_scale",
-    ".weight_scale_2",
-    ".input_scale",
-    ".comfy_quant",
-    ".absmax",
-    ".quant_map",
-    ".nested_absmax",
-    ".nested_quant_map",
-    ".SCB",
-    ".qzeros",
-    ".scales",
-    ".g_idx",
-    ".wscales",
-    ".wtscale",
-    ".wcscales",
-    ".smooth_factor",
-    ".smooth_factor_orig",
-    ".weight_shape",
+const SIDE_PARTS: &[&str] = &[
+    "scale_weight",
+    "scale_input",
+    "weight_scale",
+    "weight_scale_2",
+    "input_scale",
+    "comfy_quant",
+    "absmax",
+    "quant_map",
+    "nested_absmax",
+    "nested_quant_map",
+    "SCB",
+    "qzeros",
+    "scales",
+    "g_idx",
+    "wscales",
+    "wtscale",
+    "wcscales",
+    "smooth_factor",
+    "smooth_factor_orig",
+    "weight_shape",
 ];
 
 /// Spellings of a packed weight; rules know it as `.weight`.
@@ -69,8 +69,8 @@ impl<'a> Entry<'a> {
     }
 
     /// An entry whose name and shape are computed.
-    pub(super) fn computed(name: String, shape: Vec<u64>, tensor: &'a Tensor) -> Self {
-        Self { name: Cow::Owned(name), shape: Cow::Owned(shape), tensor, packed: false }
+    pub(super) fn computed(name: String, shape: Cow<'a, [u64]>, tensor: &'a Tensor) -> Self {
+        Self { name: Cow::Owned(name), shape, tensor, packed: false }
     }
 
     fn fits(&self, test: &KeyTest) -> bool {
@@ -81,7 +81,13 @@ impl<'a> Entry<'a> {
 }
 
 pub(super) fn is_side_tensor(name: &str) -> bool {
-    name == "scaled_fp8" || SIDE_SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) || name.contains(".quant_state.")
+    let mut parts = name.rsplit('.');
+    let last = parts.next().unwrap_or("");
+    // What ends like most tensors needs no look at the list.
+    if matches!(last, "weight" | "bias" | "alpha") {
+        return false;
+    }
+    name == "scaled_fp8" || SIDE_PARTS.contains(&last) || parts.next() == Some("quant_state")
 }
 
 #[derive(Debug)]
@@ -173,9 +179,10 @@ impl<'i, 'a> View<'i, 'a> {
         self.index
             .groups
             .iter()
+            .filter(|group| pattern.can_match(group.print))
             .filter(|group| {
                 let inner = group.skeleton.strip_prefix(&*self.skeleton_prefix);
-                inner.is_some_and(|inner| pattern.matches_skeleton(inner, group.print))
+                inner.is_some_and(|inner| pattern.matches_skeleton(inner))
             })
             .find_map(|group| self.member(group, pattern, test))
     }
