@@ -93,7 +93,7 @@ fn paths(r: &Reader<'_>, model: &ModelRow, blob: &BlobRow) -> Result<Vec<String>
             entry.files.iter().filter(|file| file.blob == blob.id).map(|file| &file.path).collect();
         for home in tree::homes_of_bundle(&entry, &targets) {
             let name = r.name_of(&home.directory, Occupant::Bundle(bundle))?;
-            let name = name.as_ref().unwrap_or(&entry.name);
+            let name = name.as_ref().unwrap_or_else(|| tree::default_bundle_name(&entry, &home.directory));
             paths.extend(inside.iter().map(|path| format!("{}/{name}/{path}", home.directory)));
         }
     }

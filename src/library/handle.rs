@@ -6,7 +6,7 @@ use super::{
     AddSummary, AppInfo, Check, Hashed, ImportObserver, ImportPlan, ImportRequest, ImportSummary, LibraryError,
     ModelDetails, ModelSummary, StoreStats, VerifySummary,
 };
-use super::{add, apps, checks, details, hashing, import, listing, shelf, stats, verify};
+use super::{add, apps, checks, details, hashing, import, listing, stats, verify};
 use crate::base::{Clock, Timestamp};
 use crate::catalog::Catalog;
 use crate::classify::Rules;
@@ -40,11 +40,10 @@ struct Parts {
 
 impl Library {
     /// Makes the store and its databases; one that is there stays as it is. Says whether it was new.
-    pub fn create(root: &Path, clock: &dyn Clock) -> Result<bool, LibraryError> {
+    pub fn create(root: &Path, _clock: &dyn Clock) -> Result<bool, LibraryError> {
         let is_new = Store::open(root).is_err();
         let store = Store::create(root)?;
-        let catalog = Catalog::create(store.root())?;
-        catalog.write(clock.now(), shelf::lay_out)?;
+        Catalog::create(store.root())?;
         Ok(is_new)
     }
 

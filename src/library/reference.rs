@@ -128,11 +128,13 @@ fn by_path(r: &Reader<'_>, reference: &str) -> Result<Vec<ModelRow>, CatalogErro
     if found.is_empty() {
         found = in_repository(r, &names)?;
     }
-    if found.is_empty()
-        && let Ok(absolute) = std::path::absolute(Path::new(reference))
-        && let Some(import) = r.import_of(&absolute)?
-    {
-        found = r.models_of_blob(import.blob)?;
+    if found.is_empty() {
+        let path = Path::new(reference);
+        for path in [path.canonicalize(), std::path::absolute(path)].into_iter().flatten() {
+            if let Some(import) = r.import_of(&path)? {
+                return r.models_of_blob(import.blob);
+            }
+        }
     }
     Ok(found)
 }

@@ -13,11 +13,6 @@ use std::collections::HashSet;
 const NAME_ATTEMPTS_MAX: u32 = 10;
 const STORE_DIRECTORY: &str = "store";
 
-/// Directories that are there from the beginning, and those of enabled applications. Running it again changes nothing.
-pub(super) fn lay_out(w: &mut Writer<'_>) -> Result<(), CatalogError> {
-    Shelf::begin(w)?.lay_out(w)
-}
-
 /// Where a model is shown now: what `reshelve_model` is to be told after the change. Nothing for a deleted one.
 pub(super) fn homes_of(w: &Writer<'_>, model: ModelId) -> Result<Vec<Home>, CatalogError> {
     Shelf::begin(w)?.homes_of(w, model)
@@ -55,7 +50,8 @@ impl Shelf {
         Ok(Self { targets, embeddings, touched: HashSet::new(), ensured: HashSet::new() })
     }
 
-    pub(super) fn lay_out(&mut self, w: &mut Writer<'_>) -> Result<(), CatalogError> {
+    /// Directories that are there from the beginning, and those of enabled applications. Usually they are all there.
+    fn lay_out(&mut self, w: &mut Writer<'_>) -> Result<(), CatalogError> {
         for directory in tree::static_directories() {
             self.ensure(w, &directory, None)?;
         }
@@ -86,8 +82,9 @@ impl Shelf {
         let Some(entry) = w.bundle_entry(bundle)? else { return Ok(()) };
         for home in tree::homes_of_bundle(&entry, &self.targets) {
             self.ensure(w, &home.directory, None)?;
-            let mark = |attempt| marked_folder(&entry.name, bundle, attempt);
-            let (name, is_new) = give_name(w, &home, Occupant::Bundle(bundle), &entry.name, mark)?;
+            let default = tree::default_bundle_name(&entry, &home.directory);
+            let mark = |attempt| marked_folder(default, bundle, attempt);
+            let (name, is_new) = give_name(w, &home, Occupant::Bundle(bundle), default, mark)?;
             // A path too long to be shown leaves this home out; the tree does the same.
             let Ok(root) = home.directory.join(&name) else { continue };
             for directory in tree::bundle_directories(&entry, &root) {
@@ -262,4 +259,230 @@ fn marked_folder(name: &EntryName, bundle: BundleId, attempt: u32) -> EntryName 
     let room = NAME_BYTES_MAX - mark.len();
     let stem = &name.as_str()[..name.as_str().floor_char_boundary(room)];
     EntryName::new(&format!("{stem}{mark}")).expect("a valid name with a short mark stays valid")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Digest, Timestamp};
+    use crate::catalog::{Catalog, NewBlob, NewBundle, NewModel};
+    use crate::classify::{Method, Verdict};
+    use crate::tree::{BundleFile, Source};
+    use std::collections::BTreeMap;
+
+    struct Place {
+        _folder: tempfile::TempDir,
+        catalog: Catalog,
+        now: i64,
+        /// Before the last transaction.
+        before: BTreeMap<String, i64>,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().expect("temporary folder");
+            let catalog = Catalog::create(folder.path()).expect("create");
+            Self { _folder: folder, catalog, now: 1_000, before: BTreeMap::new() }
+        }
+
+        fn write<T>(&mut self, work: impl FnOnce(&mut Writer<'_>) -> Result<T, CatalogError>) -> T {
+            self.before = self.times();
+            self.now += 1_000;
+            self.catalog.write(Timestamp::from_unix_ns(self.now), work).expect("written")
+        }
+
+        fn times(&self) -> BTreeMap<String, i64> {
+            let snapshot = self.catalog.read(|r| r.snapshot()).map_err(|error: CatalogError| error).expect("read");
+            let mut times: BTreeMap<String, i64> = snapshot
+                .directories
+                .iter()
+                .map(|directory| (directory.path.to_string(), directory.mtime.unix_ns()))
+                .collect();
+            times.insert(String::new(), snapshot.root_mtime.unix_ns());
+            times
+        }
+
+        /// The directories that got a new time in the last transaction.
+        fn changed(&self) -> Vec<String> {
+            let is_new = |(path, time): &(String, i64)| self.before.get(path) != Some(time);
+            let changed: Vec<(String, i64)> = self.times().into_iter().filter(is_new).collect();
+            assert!(changed.iter().all(|(path, time)| self.before.get(path).is_none_or(|before| before < time)));
+            changed.into_iter().map(|(path, _)| path).collect()
+        }
+
+        fn names(&self, model: ModelId) -> BTreeMap<String, String> {
+            let names = self.catalog.read(|r| {
+                let entry = r.model_entry(model)?.expect("shown");
+                let blob = r.blob_entry(entry.blob)?.expect("there");
+                let mut names = BTreeMap::new();
+                for home in tree::homes_of_model(&entry, &blob, &r.targets()?) {
+                    let name = r.name_of(&home.directory, Occupant::Model(model))?.expect("placed");
+                    names.insert(home.directory.to_string(), name.to_string());
+                }
+                Ok::<_, CatalogError>(names)
+            });
+            names.expect("read")
+        }
+    }
+
+    fn blob(w: &mut Writer<'_>, seed: u8) -> Result<BlobId, CatalogError> {
+        w.add_blob(&NewBlob {
+            sha256: Some(Digest::from_bytes([seed; 32])),
+            size_bytes: 8,
+            state: BlobState::Remote,
+            mtime: Timestamp::default(),
+            name: EntryName::new("x.bin").expect("valid"),
+            hashes: None,
+            etag: None,
+        })
+    }
+
+    fn verdict(model_type: ModelType) -> Verdict {
+        Verdict {
+            model_type,
+            base: None,
+            sub_type: None,
+            precision: None,
+            quantization: None,
+            architecture: None,
+            confidence: 0.9,
+            method: Method::Tensors,
+            reasons: Vec::new(),
+            trigger_words: Vec::new(),
+        }
+    }
+
+    fn model(w: &mut Writer<'_>, seed: u8, name: &str, model_type: ModelType) -> Result<ModelId, CatalogError> {
+        let blob = blob(w, seed)?;
+        let model = w.add_model(&NewModel {
+            blob,
+            name: EntryName::new(name).expect("valid"),
+            verdict: verdict(model_type),
+            format: "safetensors".to_owned(),
+            tensor_count: None,
+            folders: Vec::new(),
+            source: Source::Local,
+            creator: None,
+            license: None,
+            tags: Vec::new(),
+            added: w.now(),
+        })?;
+        Shelf::begin(w)?.place_model(w, model)?;
+        Ok(model)
+    }
+
+    #[test]
+    fn laying_out_again_changes_nothing() {
+        let mut place = Place::new();
+        let before = place.times();
+        place.write(|w| Shelf::begin(w)?.lay_out(w));
+        assert_eq!(place.times(), before);
+        assert!(before.contains_key("comfyui/loras") && before.contains_key("by/state/remote"), "{before:?}");
+    }
+
+    #[test]
+    fn only_directories_that_list_the_model_get_a_new_time() {
+        let mut place = Place::new();
+        let id = place.write(|w| model(w, 1, "a.safetensors", ModelType::Lora));
+        let changed = place.changed();
+        for directory in ["comfyui/loras", "by/source/local", "by/state/remote", "by/type/lora", "by/type"] {
+            assert!(changed.contains(&directory.to_owned()), "{directory}: {changed:?}");
+        }
+        for directory in ["", "comfyui", "comfyui/checkpoints", "by", "by/state", "by/state/resident"] {
+            assert!(!changed.contains(&directory.to_owned()), "{directory}: {changed:?}");
+        }
+        let names = place.names(id);
+        let blob = place.catalog.read(|r| r.model(id)).map_err(|error: CatalogError| error);
+        let blob = blob.expect("read").expect("there").blob;
+        place.write(|w| set_blob_state(w, blob, BlobState::Resident));
+        assert_eq!(place.changed(), ["by/state/remote", "by/state/resident"]);
+        place.write(|w| {
+            let before = homes_of(w, id)?;
+            w.set_verdict(id, &verdict(ModelType::Vae))?;
+            reshelve_model(w, id, &before)
+        });
+        let changed = place.changed();
+        for directory in ["comfyui/loras", "comfyui/vae", "by/type/lora", "by/type/vae"] {
+            assert!(changed.contains(&directory.to_owned()), "{directory}: {changed:?}");
+        }
+        assert!(!changed.contains(&"by/source/local".to_owned()), "{changed:?}");
+        assert!(names.values().all(|name| name == "a.safetensors"), "{names:?}");
+    }
+
+    #[test]
+    fn stems_differ_where_an_application_tells_files_apart_by_them() {
+        let mut place = Place::new();
+        let first = place.write(|w| model(w, 1, "a.safetensors", ModelType::Lora));
+        let second = place.write(|w| model(w, 2, "a.pt", ModelType::Lora));
+        assert!(place.names(first).values().all(|name| name == "a.safetensors"));
+        let mark = format!("a~{}.pt", "02".repeat(5));
+        let names = place.names(second);
+        let targets = place.catalog.read(|r| r.targets()).map_err(|error: CatalogError| error).expect("targets");
+        let mut by_stem = 0;
+        for target in targets.iter().filter(|target| target.enabled) {
+            for folder in &target.folders {
+                let Some(name) = names.get(&format!("{}/{}", target.name, folder.path)) else { continue };
+                by_stem += usize::from(folder.matching == FolderMatch::Stem);
+                let expected = if folder.matching == FolderMatch::Stem { mark.as_str() } else { "a.pt" };
+                assert_eq!(name, expected, "{}/{}", target.name, folder.path);
+            }
+        }
+        assert!(by_stem > 0, "no application of the shipped ones compares stems: {names:?}");
+        assert_eq!(names["by/type/lora"], "a.pt");
+    }
+
+    #[test]
+    fn a_bundle_has_its_directories_and_a_second_one_another_name() {
+        let mut place = Place::new();
+        let bundle = |w: &mut Writer<'_>, seed: u8| {
+            let blob = blob(w, seed)?;
+            let path = RelativePath::new("unet/x.safetensors").expect("valid");
+            let id = w.add_bundle(&NewBundle {
+                name: EntryName::new("sd-v1.5").expect("valid"),
+                in_views: true,
+                model_type: ModelType::Llm,
+                base: None,
+                source: Source::Local,
+                hub: None,
+                commit: None,
+                files: vec![BundleFile { path, blob }],
+                mtime: w.now(),
+            })?;
+            Shelf::begin(w)?.place_bundle(w, id)?;
+            Ok(id)
+        };
+        place.write(|w| bundle(w, 1));
+        assert!(place.times().contains_key("by/type/llm/sd-v1.5/unet"));
+        let second = place.write(|w| bundle(w, 2));
+        assert!(place.times().contains_key(&format!("by/type/llm/sd-v1.5~b{second}/unet")));
+        assert!(place.changed().contains(&"by/type/llm".to_owned()));
+        assert!(!place.changed().contains(&"by/type/llm/sd-v1.5".to_owned()));
+    }
+
+    #[test]
+    fn an_embeddings_root_follows_the_folders_inside() {
+        let mut place = Place::new();
+        let inside = RelativePath::new("comfyui/embeddings/mine").expect("valid");
+        place.write(|w| Shelf::begin(w)?.ensure(w, &inside, None));
+        place.write(|w| Shelf::begin(w)?.touch(w, Some(&inside)));
+        assert_eq!(place.changed(), ["comfyui/embeddings", "comfyui/embeddings/mine"]);
+    }
+
+    #[test]
+    fn an_enabled_application_is_filled() {
+        let mut place = Place::new();
+        let id = place.write(|w| model(w, 1, "a.safetensors", ModelType::Lora));
+        let targets = place.catalog.read(|r| r.targets()).map_err(|error: CatalogError| error).expect("targets");
+        let folder = |target: &&Target| {
+            target.folders.iter().any(|folder| folder.model_type == Some(ModelType::Lora) && !folder.directories)
+        };
+        let target = targets.iter().filter(|target| !target.enabled).find(folder).expect("one is off");
+        let name = target.name.as_str();
+        place.write(|w| {
+            w.set_target_enabled(name, true)?;
+            Shelf::begin(w)?.place_target(w, name)
+        });
+        assert!(place.changed().contains(&String::new()), "the root lists it");
+        assert!(place.names(id).keys().any(|directory| directory.starts_with(&format!("{name}/"))));
+    }
 }

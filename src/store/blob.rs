@@ -19,6 +19,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown, sym
 use std::path::{Path, PathBuf};
 
 const BLOB_MODE: u32 = 0o444;
+/// Below this many files, syncing each costs less than syncing the filesystem with everything that others write.
+const BATCH_FILES_MIN: usize = 8;
 /// The folder of a blob can be removed while it is being locked; twice in a row is already unheard of.
 const FOLDER_TRIES: u32 = 16;
 
@@ -75,6 +77,14 @@ impl Published {
     }
 }
 
+/// When the names that were given are to be on disk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Durable {
+    Now,
+    /// The caller syncs the whole filesystem before anybody is told.
+    Soon,
+}
+
 /// What lies under `models/`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum BlobEntry {
@@ -99,7 +109,7 @@ impl Store {
                     self.drop_damaged(&sha256, stamp.size_bytes)?;
                 }
                 seal(&staging.file, &staging.path)?;
-                self.place(&staging.path, &sha256, name, stamp.size_bytes)?
+                self.place(&staging.path, &sha256, name, stamp.size_bytes, Durable::Now)?
             }
             StagedBytes::InPlace(file) => {
                 let source = moved_from.as_deref().expect("only a move is staged in place");
@@ -115,6 +125,49 @@ impl Store {
             (Some(path), _) => Source::Remains(path, stamp),
         };
         Ok(Published { path: self.blob_path(&sha256, &placed.name), name: placed.name, fresh: placed.fresh, source })
+    }
+
+    /// As `publish` for many small files: two syncs of the filesystem instead of three a file. What the outer result
+    /// refuses is not published at all.
+    pub fn publish_all(
+        &self,
+        staged: Vec<(Staged, EntryName)>,
+    ) -> Result<Vec<Result<Published, StoreError>>, StoreError> {
+        if staged.len() < BATCH_FILES_MIN {
+            return Ok(staged.into_iter().map(|(staged, name)| self.publish(staged, &name)).collect());
+        }
+        let sealed: Vec<_> = staged.into_iter().map(|(staged, name)| self.seal_unsynced(staged, name)).collect();
+        self.sync_filesystem()?;
+        let publish = |(staged, name): (Staged, EntryName)| self.publish_synced(staged, &name);
+        let published = sealed.into_iter().map(|sealed| sealed.and_then(publish)).collect();
+        self.sync_filesystem()?;
+        Ok(published)
+    }
+
+    fn seal_unsynced(&self, staged: Staged, name: EntryName) -> Result<(Staged, EntryName), StoreError> {
+        if let StagedBytes::Copy(staging) = &staged.bytes {
+            if staged.moved_from.is_some() {
+                self.drop_damaged(&staged.hashes.sha256, staged.stamp.size_bytes)?;
+            }
+            let sealed = staging.file.set_permissions(Permissions::from_mode(BLOB_MODE));
+            sealed.at("change the mode of", &staging.path)?;
+        }
+        Ok((staged, name))
+    }
+
+    /// For a file whose bytes are on disk; its name is not until the filesystem is synced.
+    fn publish_synced(&self, staged: Staged, name: &EntryName) -> Result<Published, StoreError> {
+        let StagedBytes::Copy(staging) = &staged.bytes else { return self.publish(staged, name) };
+        let sha256 = staged.hashes.sha256;
+        let placed = self.place(&staging.path, &sha256, name, staged.stamp.size_bytes, Durable::Soon)?;
+        let source = staged.moved_from.map_or(Source::Stays, |path| Source::Remains(path, staged.stamp));
+        Ok(Published { path: self.blob_path(&sha256, &placed.name), name: placed.name, fresh: placed.fresh, source })
+    }
+
+    fn sync_filesystem(&self) -> Result<(), StoreError> {
+        let root = self.root();
+        let folder = File::open(root).at("open", root)?;
+        rustix::fs::syncfs(&folder).at("sync", root)
     }
 
     /// Renames the source of a move into the store; `None` when that turns out to be another filesystem.
@@ -134,7 +187,7 @@ impl Store {
             return Err(StoreError::Changed { path: source.to_owned() });
         }
         file.sync_all().at("sync", source)?;
-        let placed = match self.place(source, sha256, name, stamp.size_bytes) {
+        let placed = match self.place(source, sha256, name, stamp.size_bytes, Durable::Now) {
             Err(StoreError::Io { source: error, .. }) if error.kind() == io::ErrorKind::CrossesDevices => {
                 return Ok(None);
             }
@@ -177,9 +230,12 @@ impl Store {
         sha256: &Digest,
         name: &EntryName,
         size_bytes: u64,
+        durable: Durable,
     ) -> Result<Placed, StoreError> {
         let folder = self.lock_blob_folder(sha256, true)?.expect("it is made when it is missing");
         if let Some(name) = find_in(&folder.path, size_bytes)? {
+            // Another process may have given that name and not synced it yet; its bytes were synced before.
+            self.sync_name(&folder, durable)?;
             return Ok(Placed { name, fresh: false });
         }
         let path = folder.path.join(name.as_str());
@@ -188,9 +244,16 @@ impl Store {
             let _ = fs::remove_dir(&folder.path);
             return Err(error).at("rename", from);
         }
-        sync_folder(&folder.path)?;
-        sync_folder(&self.blobs())?;
+        self.sync_name(&folder, durable)?;
         Ok(Placed { name: name.clone(), fresh: true })
+    }
+
+    fn sync_name(&self, folder: &LockedFolder, durable: Durable) -> Result<(), StoreError> {
+        if durable == Durable::Now {
+            sync_folder(&folder.path)?;
+            sync_folder(&self.blobs())?;
+        }
+        Ok(())
     }
 
     /// Lock order: this lock is the innermost; nothing else is locked while it is held.
@@ -362,4 +425,35 @@ fn list_folder(folder: &Path) -> Result<Vec<BlobEntry>, StoreError> {
         });
     }
     Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_published_like_single_files() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let store = Store::create(&folder.path().join("store")).expect("create");
+        for count in [1, BATCH_FILES_MIN - 1, BATCH_FILES_MIN, BATCH_FILES_MIN + 5] {
+            let stage = |index: usize| {
+                let path = folder.path().join(format!("{count}-{index}"));
+                // The last two have one content.
+                fs::write(&path, format!("{count} {}", index.min(count.saturating_sub(2)))).expect("write");
+                let staged = store.stage_copy(&path, None, &|_| (), &Cancel::new()).expect("staged");
+                (staged, EntryName::new(&format!("{index}.bin")).expect("valid"))
+            };
+            let staged: Vec<_> = (0..count).map(stage).collect();
+            let digests: Vec<Digest> = staged.iter().map(|(staged, _)| staged.hashes().sha256).collect();
+            let published = store.publish_all(staged).expect("synced");
+            for (index, (published, sha256)) in published.into_iter().zip(digests).enumerate() {
+                let published = published.expect("published");
+                assert_eq!(published.fresh, count == 1 || index + 1 < count, "{index} of {count}");
+                store.verify_blob(&sha256, &published.name, &|_| (), &Cancel::new()).expect("intact");
+                let mode = fs::metadata(&published.path).expect("there").permissions().mode();
+                assert_eq!(mode & 0o777, BLOB_MODE);
+            }
+            assert_eq!(store.staging_leftovers().expect("listed"), 0);
+        }
+    }
 }

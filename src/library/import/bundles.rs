@@ -34,7 +34,7 @@ pub(super) fn commit_bundle(
     let verdict = judge(rules, work, &files, &headers);
     let in_views = match work.shape {
         Shape::Pipeline | Shape::Sharded => true,
-        Shape::Configured => takes_folders(w, verdict.model_type)?,
+        Shape::Configured => is_taken_as_folder(w, verdict.model_type, &files)?,
         Shape::Loose => false,
     };
     if work.shape == Shape::Configured && !in_views {
@@ -104,11 +104,21 @@ fn judge(rules: &Rules, work: &BundleWork, files: &[BundleFile], headers: &[Opti
     classify::classify_bundle(rules, &parts, work.name.as_str(), &work.folders)
 }
 
-/// Whether any application takes models of this type as folders.
-fn takes_folders(w: &Writer<'_>, model_type: ModelType) -> Result<bool, CatalogError> {
+/// Whether the enabled applications take a model of this type and ending as a folder, and none of them as a file.
+fn is_taken_as_folder(w: &Writer<'_>, model_type: ModelType, files: &[BundleFile]) -> Result<bool, CatalogError> {
+    let names = files.iter().map(|file| file.path.file_name()).filter(|name| has_model_suffix(name.as_str()));
+    let suffixes: Vec<String> = names.map(|name| name.suffix().to_ascii_lowercase()).collect();
     let targets = w.targets()?;
-    let mut folders = targets.iter().flat_map(|target| &target.folders);
-    Ok(folders.any(|folder| folder.directories && folder.model_type == Some(model_type)))
+    let folders = targets.iter().filter(|target| target.enabled).flat_map(|target| &target.folders);
+    let mut as_folder = false;
+    for folder in folders.filter(|folder| folder.model_type == Some(model_type)) {
+        if folder.directories {
+            as_folder = true;
+        } else if folder.suffixes.is_empty() || folder.suffixes.iter().any(|suffix| suffixes.contains(suffix)) {
+            return Ok(false);
+        }
+    }
+    Ok(as_folder)
 }
 
 /// A repository of one model under a name that says nothing: shown as a file with the repository's name.
@@ -130,7 +140,7 @@ fn register_models(
             own
         };
         let size_bytes = w.blob(file.blob)?.map_or(0, |row| row.size_bytes);
-        let mut folders = vec![repo.as_str().to_owned()];
+        let mut folders: Vec<String> = repo.as_str().split('/').map(str::to_owned).collect();
         folders.extend(
             file.path
                 .parent()

@@ -16,7 +16,7 @@ use crate::library::shelf::Shelf;
 use crate::library::{ImportMode, ImportObserver, ImportSummary, Library, LibraryError, Refusal};
 use crate::store::{FileStamp, Hashes, PartialKey, Published, Staged};
 use crate::tree::Source;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -45,8 +45,10 @@ pub(super) struct Content {
 
 pub(super) enum Bytes {
     Published(Published),
-    /// To be published with the rest of its bundle.
+    /// To be published with others of its size.
     Staged(Staged),
+    /// To be published with the rest of its bundle, and only then.
+    Held(Staged),
     /// They stay where they lie.
     Linked,
 }
@@ -69,7 +71,11 @@ impl Facts {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Stored {
     New(u64),
-    AlreadyThere { saved_bytes: u64 },
+    /// Known from a hub before, not downloaded or only in part.
+    Arrived(u64),
+    AlreadyThere {
+        saved_bytes: u64,
+    },
 }
 
 pub(super) struct Committer<'a> {
@@ -155,7 +161,7 @@ impl<'a> Committer<'a> {
         let (mut contents, mut ended) = (Vec::new(), Vec::new());
         for done in batch {
             match done.result {
-                Ok(Content { bytes: Bytes::Staged(_), .. }) => {
+                Ok(Content { bytes: Bytes::Held(_), .. }) => {
                     self.waiting.push(done);
                     continue;
                 }
@@ -164,11 +170,34 @@ impl<'a> Committer<'a> {
             }
             ended.push(done.task);
         }
+        let contents = self.publish(contents)?;
         self.commit_contents(contents)?;
         for task in ended {
             self.observer.finished(&self.work.tasks[task].path);
         }
         Ok(())
+    }
+
+    /// Publishes what is only staged, all at once.
+    fn publish(&mut self, contents: Vec<(usize, Content)>) -> Result<Vec<(usize, Content)>, LibraryError> {
+        let (mut ready, mut rest, mut staged) = (Vec::new(), Vec::new(), Vec::new());
+        for (task, content) in contents {
+            match content {
+                Content { bytes: Bytes::Staged(bytes) | Bytes::Held(bytes), hashes, stamp, facts, verdicts } => {
+                    staged.push((bytes, blob_name(&self.work.tasks[task])));
+                    rest.push((task, Content { bytes: Bytes::Linked, hashes, stamp, facts, verdicts }));
+                }
+                content => ready.push((task, content)),
+            }
+        }
+        let published = self.library.store().publish_all(staged)?;
+        for ((task, content), published) in rest.into_iter().zip(published) {
+            match published {
+                Ok(file) => ready.push((task, Content { bytes: Bytes::Published(file), ..content })),
+                Err(error) => self.refuse(&self.work.tasks[task].path, error.fault()),
+            }
+        }
+        Ok(ready)
     }
 
     fn commit_contents(&mut self, contents: Vec<(usize, Content)>) -> Result<(), LibraryError> {
@@ -185,7 +214,7 @@ impl<'a> Committer<'a> {
             let task = &self.work.tasks[index];
             self.fill_members(task, blob);
             match stored {
-                Stored::New(bytes) => {
+                Stored::New(bytes) | Stored::Arrived(bytes) => {
                     self.summary.new_count += 1;
                     self.summary.new_bytes += bytes;
                 }
@@ -194,8 +223,10 @@ impl<'a> Committer<'a> {
                     self.summary.saved_bytes += saved_bytes;
                 }
             }
-            // Downloaded by halves before; a download under way keeps it and finds the file complete.
-            let _ = self.library.store().discard_partial(&PartialKey::of_blob(blob));
+            if matches!(stored, Stored::Arrived(_)) {
+                // A download under way keeps its half and finds the file complete.
+                let _ = self.library.store().discard_partial(&PartialKey::of_blob(blob));
+            }
             if let (Bytes::Published(published), ImportMode::Move) = (content.bytes, self.mode)
                 && let Err(error) = published.finish_move(self.leave_symlink)
             {
@@ -225,23 +256,11 @@ impl<'a> Committer<'a> {
                 .any(|bundle| missing[bundle] == 0 || !self.work.bundles[bundle].shape.needs_every_file())
         };
         let (whole, _): (Vec<Done>, Vec<Done>) = waiting.into_iter().partition(is_whole);
-        let mut published = Vec::new();
-        for done in whole {
-            let Ok(Content { bytes: Bytes::Staged(staged), hashes, stamp, facts, verdicts }) = done.result else {
-                continue;
-            };
-            let task = &self.work.tasks[done.task];
-            match self.library.store().publish(staged, &blob_name(task)) {
-                Ok(file) => {
-                    let bytes = Bytes::Published(file);
-                    published.push((done.task, Content { hashes, stamp, bytes, facts, verdicts }));
-                }
-                Err(error) => self.refuse(&task.path, error.fault()),
-            }
-        }
-        let ended: Vec<PathBuf> = published.iter().map(|(task, _)| self.work.tasks[*task].path.clone()).collect();
+        let contents = whole.into_iter().filter_map(|done| Some((done.task, done.result.ok()?))).collect();
+        let published = self.publish(contents)?;
+        let ended: Vec<usize> = published.iter().map(|(task, _)| *task).collect();
         self.commit_contents(published)?;
-        ended.iter().for_each(|path| self.observer.finished(path));
+        ended.iter().for_each(|task| self.observer.finished(&self.work.tasks[*task].path));
         Ok(())
     }
 
@@ -272,12 +291,12 @@ fn commit_file(
 ) -> Result<(BlobId, Stored), CatalogError> {
     let name = match &content.bytes {
         Bytes::Published(published) => Some(published.name.clone()),
-        Bytes::Staged(_) | Bytes::Linked => None,
+        Bytes::Staged(_) | Bytes::Held(_) | Bytes::Linked => None,
     };
     let (blob, stored) = commit_content(w, shelf, &task.path, content, name.as_ref())?;
     let mark = mark_of(&content.stamp);
     let saved_bytes = match stored {
-        Stored::New(_) => 0,
+        Stored::New(_) | Stored::Arrived(_) => 0,
         Stored::AlreadyThere { saved_bytes } => saved_bytes,
     };
     w.note_import(&task.path, &mark, blob, saved_bytes)?;
@@ -353,8 +372,12 @@ pub(super) fn commit_content(
         w.set_error(blob, None)?;
         shelf.set_blob_state(w, blob, BlobState::Resident)?;
     }
-    let is_new = !was_resident || was_linked && name.is_some();
-    Ok((blob, if is_new { Stored::New(size_bytes) } else { Stored::AlreadyThere { saved_bytes: size_bytes } }))
+    let stored = match was_resident {
+        false => Stored::Arrived(size_bytes),
+        true if was_linked && name.is_some() => Stored::New(size_bytes),
+        true => Stored::AlreadyThere { saved_bytes: size_bytes },
+    };
+    Ok((blob, stored))
 }
 
 fn set_header(w: &mut Writer<'_>, blob: BlobId, content: &Content) -> Result<(), CatalogError> {

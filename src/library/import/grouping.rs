@@ -90,9 +90,13 @@ fn claim(names: &[&str]) -> Option<Shape> {
 
 /// What a repository is, by the names of the files directly in it.
 pub(super) fn shape_of(names: &[&str]) -> Shape {
+    let is_single = |name: &&str| crate::formats::has_model_suffix(name) && shard(name).is_none();
+    let is_part = |name: &&str| is_shard_index(name) || shard(name).is_some();
+    // Repositories of GGUF files hold the same model many times, some of them in parts: no file needs all others.
+    let is_one_model = names.contains(&CONFIGURATION) || !names.iter().any(is_single);
     if names.contains(&PIPELINE_INDEX) {
         Shape::Pipeline
-    } else if names.iter().any(|name| is_shard_index(name) || shard(name).is_some()) {
+    } else if is_one_model && names.iter().any(is_part) {
         Shape::Sharded
     } else if names.contains(&CONFIGURATION) && names.iter().any(|name| is_generic(name)) {
         Shape::Configured
@@ -197,6 +201,8 @@ mod tests {
         assert_eq!(groups(&["/m/vae/config.json", "/m/vae/diffusion_pytorch_model.safetensors"]), []);
         assert_eq!(shape_of(&["config.json", "diffusion_pytorch_model.safetensors"]), Shape::Configured);
         assert_eq!(shape_of(&["config.json", "flux.safetensors"]), Shape::Loose);
+        assert_eq!(shape_of(&["q4.gguf", "q8-00001-of-00002.gguf"]), Shape::Loose);
+        assert_eq!(shape_of(&["README.md", "q8-00001-of-00002.gguf"]), Shape::Sharded);
     }
 
     #[test]

@@ -80,11 +80,18 @@ impl Gathering {
         }
         for (index, found) in walked.files.iter().enumerate().filter(|(index, _)| !in_group.contains(index)) {
             let name = found.relative.file_name();
+            let path = paths[index].clone();
             if !formats::has_model_suffix(name.as_str()) {
-                self.ignored_count += 1;
+                // What was named by itself deserves an answer; the rest of a folder does not.
+                if path == self.roots[found.root].0 {
+                    let what = format!("{} does not end like a model's name", path.display());
+                    let remedy = format!("name files that end in {}", formats::MODEL_SUFFIXES.join(" "));
+                    self.refuse(&path, Fault::new(FaultKind::Invalid, what, remedy));
+                } else {
+                    self.ignored_count += 1;
+                }
                 continue;
             }
-            let path = paths[index].clone();
             let first = found.same_as.filter(|first| !in_group.contains(first));
             let task = self.task(&path, found.stamp, true);
             if first.is_some() && !self.work.tasks[task].uses.is_empty() {
@@ -145,7 +152,7 @@ impl Gathering {
         let shape = grouping::shape_of(&top);
         let name = repo.as_str().rsplit('/').next().unwrap_or_default();
         let Ok(name) = EntryName::new(name) else { return };
-        let folders = vec![repo.as_str().to_owned()];
+        let folders: Vec<String> = repo.as_str().split('/').map(str::to_owned).collect();
         for file in &files {
             let task = self.task(&file.path, file.stamp, formats::has_model_suffix(file.relative.as_str()));
             self.work.tasks[task].claimed = self.work.tasks[task].claimed.or(file.sha256);

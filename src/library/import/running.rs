@@ -17,10 +17,11 @@ use std::thread;
 const HEAVY_BYTES_MIN: u64 = 16 << 20;
 /// Cores that one heavy file uses: two lanes of SHA-256, one for the rest, one that reads and writes.
 const HEAVY_CORES: usize = 4;
-/// Small files mostly wait for the disk to sync, and a journal commits the syncs of several threads together.
-const LIGHT_THREADS: usize = 8;
-/// Finished files that wait for their rows; beyond it the workers wait.
-const DONE_MAX: usize = 512;
+/// Small files wait for the disk more than for the processor.
+const LIGHT_THREADS: usize = 4;
+/// Finished files that wait for their rows; beyond it the workers wait. Each holds an open file, and together with one
+/// batch they must stay well below the usual limit of 1024.
+const DONE_MAX: usize = 128;
 
 pub(in crate::library) fn run(
     library: &Library,
@@ -139,7 +140,11 @@ impl Worker<'_> {
         let verdicts: Vec<(usize, Verdict)> = task.uses.iter().enumerate().filter_map(judge).collect();
         let bytes = match bytes {
             // A bundle is moved as a whole, when all of it is known to be good.
-            Some(staged) if self.mode == ImportMode::Move && self.moves_together(task) => Bytes::Staged(staged),
+            Some(staged) if self.mode == ImportMode::Move && self.moves_together(task) => Bytes::Held(staged),
+            // Syncing each small file by itself would make the disk the limit.
+            Some(staged) if self.mode != ImportMode::Move && stamp.size_bytes < HEAVY_BYTES_MIN => {
+                Bytes::Staged(staged)
+            }
             Some(staged) => {
                 let published = self.library.store().publish(staged, &blob_name(task));
                 Bytes::Published(published.map_err(|error| error.fault())?)

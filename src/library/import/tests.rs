@@ -1,7 +1,7 @@
 //! Imports of small files into a store of their own.
 
 use crate::base::{BlobState, Clock, Digest, EntryName, FaultKind, Timestamp};
-use crate::catalog::CatalogError;
+use crate::catalog::{CatalogError, NewBlob};
 use crate::hub::HubOptions;
 use crate::library::{
     ImportMode, ImportObserver, ImportRequest, ImportSummary, Library, LibraryError, LibraryOptions, ModelDetails,
@@ -307,6 +307,9 @@ fn a_plan_says_what_each_mode_takes() {
     assert_eq!((plan.costs.copy, plan.costs.r#move, plan.costs.link), (Some(bytes), Some(0), Some(0)));
     assert!(plan.fits());
     assert_eq!(place.names(), [""; 0]);
+    let text = place.write("notes.txt", b"hello");
+    let named = ImportRequest { paths: vec![text], mode: None, leave_symlink: false };
+    assert_eq!(place.library.plan_import(&named, &Cancel::new()).expect("a plan").refused.len(), 1);
     let absent = place.library.plan_import(&place.request("absent", ImportMode::Copy), &Cancel::new()).expect("a plan");
     assert_eq!(absent.refused.len(), 1);
 }
@@ -373,6 +376,55 @@ fn a_cache_snapshot_keeps_its_origin() {
     for reference in ["/mnt/hubs/huggingface/org/loras/style.safetensors", "x/by/state/resident/style.safetensors"] {
         assert_eq!(place.info(reference).summary.id, info.summary.id, "{reference}");
     }
+}
+
+#[test]
+fn a_repository_of_one_model_gives_it_its_name() {
+    let place = Place::new();
+    let snapshot = |commit: &str| format!("hub/models--org--my-style/snapshots/{}", commit.repeat(40));
+    for (commit, seed) in [("a", 1), ("b", 2)] {
+        place.write(&format!("{}/config.json", snapshot(commit)), format!("{{\"v\":{seed}}}").as_bytes());
+        place.write(&format!("{}/model.safetensors", snapshot(commit)), &model(seed));
+    }
+    let summary = place.import("hub", ImportMode::Copy);
+    assert_eq!((summary.new_count, summary.bundle_count, summary.refused.len()), (4, 2, 0), "{summary:?}");
+    assert_eq!(place.names(), ["my-style.safetensors", "my-style.safetensors"]);
+    let paths = |commit: &str| place.info(&format!("hf:org/my-style@{}", commit.repeat(40))).paths;
+    let second = format!("hubs/huggingface/org/my-style@{}/model.safetensors", "b".repeat(10));
+    assert!(paths("a").contains(&"hubs/huggingface/org/my-style/model.safetensors".to_owned()), "{:?}", paths("a"));
+    assert!(paths("b").contains(&second), "{:?}", paths("b"));
+    let again = place.import("hub", ImportMode::Copy);
+    assert_eq!((again.new_count, again.bundle_count, again.unchanged_count), (0, 0, 4));
+}
+
+/// As `add` registers it.
+#[test]
+fn a_remote_file_that_is_imported_is_here() {
+    let place = Place::new();
+    let path = place.write("mine.safetensors", &model(1));
+    let sha256 = crate::store::hash_file(&path, None, &|_| (), &Cancel::new()).expect("hashed").0.sha256;
+    let library = &place.library;
+    let new = NewBlob {
+        sha256: Some(sha256),
+        size_bytes: model(1).len() as u64,
+        state: BlobState::Remote,
+        mtime: Timestamp::from_unix_ns(7),
+        name: EntryName::new("theirs.safetensors").expect("valid"),
+        hashes: None,
+        etag: None,
+    };
+    let blob = library.catalog().write(library.now(), |w| w.add_blob(&new)).map_err(|error: CatalogError| error);
+    let blob = blob.expect("registered");
+    let summary = place.import("", ImportMode::Copy);
+    assert_eq!((summary.new_count, summary.already_there_count), (1, 0));
+    let info = place.info("mine");
+    assert_eq!((info.summary.blob, info.summary.state), (blob, BlobState::Resident));
+    assert!(info.blake3.is_some());
+    let entry = library.catalog().read(|r| r.blob_entry(blob)).map_err(|error: CatalogError| error);
+    let entry = entry.expect("read").expect("there");
+    // Its time was told before and never changes.
+    assert_eq!((entry.mtime.unix_ns(), entry.name.as_str()), (7, "mine.safetensors"));
+    place.assert_sound();
 }
 
 #[test]
