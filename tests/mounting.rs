@@ -127,3 +127,14 @@ fn figures_of_the_filesystem_are_real() {
     assert_eq!(mode & 0o777, 0o444);
     mount.unmount();
 }
+
+#[test]
+fn a_background_mount_makes_the_store_that_it_needs() {
+    if fuse_or_skip() == Fuse::Skip {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.run(["mount", "mount"]).success();
+    assert!(sandbox.path("mount/comfyui").is_dir() && sandbox.store().join("mount.log").exists());
+    sandbox.run(["unmount", "mount"]).success();
+}

@@ -36,13 +36,16 @@ fn in_foreground(context: &Context, wanted: &MountArguments) -> Result<u8, Failu
     if wanted.detached {
         // Fails only for the leader of a process group, which a started child is not.
         let _ = rustix::process::setsid();
+    }
+    // The log lies in the store, so that comes first.
+    let library = context.library_made_if_missing()?;
+    if wanted.detached {
         trace::to_file(&context.settings, context.verbose)?;
     }
     let options = MountOptions {
         mount_point: context.settings.mount_point.value.clone(),
         allow_other: context.settings.allow_other.value,
     };
-    let library = context.library_made_if_missing()?;
     let mounted = Mounted::start(&library)?;
     let shown = options.mount_point.display().to_string();
     let served = fuse::serve(&mounted, &options, || {
