@@ -466,8 +466,14 @@ fn wrong_bytes_never_become_resident() {
     assert!(!store.path().join("models").join(content.sha256()).exists());
     wait_until("the ledger to know", || process.books.count("failed") == 1);
     hub.clear_faults();
-    file.fetch_all();
-    wait_for(&file, Activity::Done);
+    let again = process.open(&wanted(&content));
+    assert_ne!(again.lies(), 0, "whoever kept bytes of before must learn that they were wrong");
+    assert_eq!(process.engine.progress(BlobId::new(7)).map(|progress| progress.activity), Some(Activity::Failed));
+    assert_eq!(process.read(&again, 0, 10).expect("a new open starts anew"), content.range(0, 10));
+    let fault = process.read(&file, 0, 10).expect_err("the old handle keeps its failure").fault();
+    assert_eq!(fault.kind, FaultKind::Integrity);
+    again.fetch_all();
+    wait_for(&again, Activity::Done);
     check_resident(&store, &content);
 }
 

@@ -1,8 +1,9 @@
 //! The engine: the registry of contents, and what everything shares.
 //!
 //! Invariants: a content has one state at a time, whoever opens it; the registry does not keep a state alive, its
-//! handles and tasks do; a state leaves the registry only after its partial file is closed. Opening touches the local
-//! disk, never the network.
+//! handles and tasks do; a state leaves the registry only after its partial file is closed, or when its bytes went to
+//! quarantine: whoever opens the content then starts anew, while old handles keep their failure. Opening touches the
+//! local disk, never the network.
 
 use super::error::FetchError;
 use super::file::File;
@@ -14,7 +15,7 @@ use crate::hub::{HubSet, Origin};
 use crate::store::{Cancel, Hashes, PartialIdentity, PartialKey, Store, StoreError};
 use parking_lot::{Condvar, Mutex};
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak, mpsc};
 use std::time::{Duration, Instant};
 
@@ -107,9 +108,18 @@ pub(super) struct Shared {
     /// A content was opened, or is gone.
     settled: Condvar,
     failed_lately: Mutex<VecDeque<Progress>>,
+    /// How often the bytes of a content were found to be wrong; one entry for each that ever were. A leaf.
+    lies: Mutex<HashMap<BlobId, u64>>,
+    next_registration: AtomicU64,
 }
 
-enum Content {
+struct Content {
+    /// Which registration it belongs to: a state that was replaced must not take its successor away.
+    registration: u64,
+    state: ContentState,
+}
+
+enum ContentState {
     /// Its partial file is being opened.
     Opening,
     /// Dead while the partial file is being closed.
@@ -120,11 +130,24 @@ enum Content {
 pub(super) struct Registration {
     shared: Arc<Shared>,
     blob: BlobId,
+    number: u64,
+}
+
+impl Registration {
+    fn opened(&self, file: &Arc<File>) {
+        let state = ContentState::Open(Arc::downgrade(file));
+        self.shared.contents.lock().insert(self.blob, Content { registration: self.number, state });
+        self.shared.settled.notify_all();
+    }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.shared.contents.lock().remove(&self.blob);
+        let mut contents = self.shared.contents.lock();
+        if contents.get(&self.blob).is_some_and(|content| content.registration == self.number) {
+            contents.remove(&self.blob);
+        }
+        drop(contents);
         self.shared.settled.notify_all();
     }
 }
@@ -150,29 +173,47 @@ impl Shared {
         self.failed_lately.lock().retain(|kept| kept.blob != blob);
     }
 
-    /// The state of a content that is open, or else the right to open it.
+    /// Bytes of a content were wrong, although some of them were handed out.
+    pub fn note_lie(&self, blob: BlobId) {
+        *self.lies.lock().entry(blob).or_default() += 1;
+    }
+
+    pub fn lies_of(&self, blob: BlobId) -> u64 {
+        self.lies.lock().get(&blob).copied().unwrap_or_default()
+    }
+
+    /// The state of a content that is open, or else the right to open it. One that is condemned is replaced.
     fn find_or_register(self: &Arc<Self>, blob: BlobId) -> Result<Arc<File>, Registration> {
         let mut contents = self.contents.lock();
         loop {
-            match contents.get(&blob) {
-                None => {
-                    contents.insert(blob, Content::Opening);
-                    return Err(Registration { shared: Arc::clone(self), blob });
-                }
-                Some(Content::Open(file)) => match file.upgrade() {
+            match contents.get(&blob).map(|content| &content.state) {
+                None => return Err(self.register(&mut contents, blob)),
+                Some(ContentState::Open(file)) => match file.upgrade() {
+                    // The last reference must not go under the lock: it takes the registration with it.
+                    Some(file) if file.condemned().is_some() => {
+                        let registration = self.register(&mut contents, blob);
+                        drop(contents);
+                        return Err(registration);
+                    }
                     Some(file) => return Ok(file),
                     None => self.settled.wait(&mut contents),
                 },
                 // As long as another thread needs for a few files on the local disk.
-                Some(Content::Opening) => self.settled.wait(&mut contents),
+                Some(ContentState::Opening) => self.settled.wait(&mut contents),
             }
         }
     }
 
+    fn register(self: &Arc<Self>, contents: &mut HashMap<BlobId, Content>, blob: BlobId) -> Registration {
+        let number = self.next_registration.fetch_add(1, Ordering::Relaxed);
+        contents.insert(blob, Content { registration: number, state: ContentState::Opening });
+        Registration { shared: Arc::clone(self), blob, number }
+    }
+
     fn open_files(&self) -> Vec<Arc<File>> {
-        let upgrade = |content: &Content| match content {
-            Content::Opening => None,
-            Content::Open(file) => file.upgrade(),
+        let upgrade = |content: &Content| match &content.state {
+            ContentState::Opening => None,
+            ContentState::Open(file) => file.upgrade(),
         };
         self.contents.lock().values().filter_map(upgrade).collect()
     }
@@ -201,6 +242,8 @@ impl Engine {
             contents: Mutex::new(HashMap::new()),
             settled: Condvar::new(),
             failed_lately: Mutex::new(VecDeque::new()),
+            lies: Mutex::new(HashMap::new()),
+            next_registration: AtomicU64::new(0),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -225,8 +268,7 @@ impl Engine {
             Err(error) => return Err(error.into()),
         };
         let file = Arc::new(File::new(wanted, identity, partial, Arc::clone(&self.shared), registration));
-        self.shared.contents.lock().insert(wanted.blob, Content::Open(Arc::downgrade(&file)));
-        self.shared.settled.notify_all();
+        file.registration().opened(&file);
         let handle = RemoteFile::new(Arc::clone(&file));
         // What was complete when the last process ended is verified now.
         file.pump();
@@ -235,25 +277,30 @@ impl Engine {
 
     /// What is known about a content that has a state: open, under way, or failed lately.
     pub fn progress(&self, blob: BlobId) -> Option<Progress> {
-        let open = match self.shared.contents.lock().get(&blob) {
-            Some(Content::Open(file)) => file.upgrade(),
-            Some(Content::Opening) | None => None,
+        let open = match self.shared.contents.lock().get(&blob).map(|content| &content.state) {
+            Some(ContentState::Open(file)) => file.upgrade(),
+            Some(ContentState::Opening) | None => None,
         };
-        let late = || self.shared.failed_lately.lock().iter().find(|failed| failed.blob == blob).cloned();
-        open.map(|file| file.progress()).or_else(late)
+        let open = open.map(|file| file.progress());
+        // Merely opening a file that failed tries nothing yet: the reason stays until somebody reads.
+        if open.as_ref().is_some_and(|open| open.activity != Activity::Idle) {
+            return open;
+        }
+        let late = self.shared.failed_lately.lock().iter().find(|failed| failed.blob == blob).cloned();
+        late.or(open)
     }
 
     /// Every content that is being fetched or verified, or failed lately; in order of name.
     pub fn downloads(&self) -> Vec<Progress> {
         let mut found: Vec<Progress> = self.shared.open_files().iter().map(|file| file.progress()).collect();
         let late: Vec<Progress> = self.shared.failed_lately.lock().iter().cloned().collect();
-        let gone = |failed: &Progress| !found.iter().any(|open| open.blob == failed.blob);
-        let late: Vec<Progress> = late.into_iter().filter(gone).collect();
-        found.extend(late);
         found.retain(|progress| match progress.activity {
             Activity::Downloading | Activity::Verifying | Activity::Failed => true,
             Activity::Idle | Activity::Done => false,
         });
+        let gone = |failed: &Progress| !found.iter().any(|open| open.blob == failed.blob);
+        let late: Vec<Progress> = late.into_iter().filter(gone).collect();
+        found.extend(late);
         found.sort_by(|one, other| (&one.name, one.blob).cmp(&(&other.name, other.blob)));
         found
     }

@@ -36,7 +36,7 @@ pub(super) struct File {
     /// When the last of them did, in milliseconds since the engine's start.
     progress_ms: AtomicU64,
     /// Last, so that the partial file is closed before the registry forgets it.
-    _registration: Registration,
+    registration: Registration,
 }
 
 pub(super) struct State {
@@ -104,7 +104,7 @@ pub(super) enum Phase {
     Filling,
     Verifying,
     Done,
-    /// Every source lied; what was here is in quarantine.
+    /// Every source lied; what was here is in quarantine. The end of this state: the next open begins another.
     Condemned,
     /// The engine stops.
     Closed,
@@ -162,8 +162,12 @@ impl File {
             changed: Notify::new(),
             received_bytes: AtomicU64::new(0),
             progress_ms: AtomicU64::new(0),
-            _registration: registration,
+            registration,
         }
+    }
+
+    pub fn registration(&self) -> &Registration {
+        &self.registration
     }
 
     pub fn partial(&self) -> Arc<Partial> {
@@ -374,18 +378,12 @@ impl File {
     }
 
     pub fn fetch_all(self: &Arc<Self>) {
-        let renew = {
+        {
             let mut state = self.state.lock();
             state.fill = Fill::On;
             self.revive(&mut state);
-            state.phase == Phase::Condemned
-        };
-        if renew {
-            let file = Arc::clone(self);
-            drop(self.shared.runtime.spawn_blocking(move || file.try_all_again()));
-        } else {
-            self.pump();
         }
+        self.pump();
     }
 
     pub fn cancel(&self) {

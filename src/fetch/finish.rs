@@ -120,6 +120,7 @@ impl File {
             }
             Err(error) => tracing::warn!(blob = %self.blob, file = %self.name, "{}", error.fault()),
         }
+        self.shared.note_lie(self.blob);
         let another = {
             let mut state = self.state.lock();
             // From here on nothing of it is handed out.
@@ -139,21 +140,6 @@ impl File {
     fn condemn(self: &Arc<Self>) {
         self.state.lock().phase = Phase::Condemned;
         self.fail(self.damaged());
-    }
-
-    /// Somebody insists: every source gets another chance.
-    pub fn try_all_again(self: &Arc<Self>) {
-        {
-            let mut state = self.state.lock();
-            if state.phase != Phase::Condemned {
-                return;
-            }
-            state.phase = Phase::Verifying;
-            state.origins.forget_lies();
-        }
-        if !self.begin_anew() {
-            self.condemn();
-        }
     }
 
     /// Opens an empty partial in place of the one in quarantine; `false` when that fails. Nothing else happens

@@ -147,15 +147,6 @@ impl Origins {
         }
     }
 
-    /// Even those that lied are asked again.
-    pub fn forget_lies(&mut self) {
-        self.forgive();
-        self.alone = false;
-        for place in &mut self.places {
-            place.lied = false;
-        }
-    }
-
     /// The whole was wrong. Says whether there is a place that may do better.
     pub fn blame(&mut self) -> bool {
         let givers: Vec<usize> = (0..self.places.len()).filter(|index| self.places[*index].gave).collect();
@@ -270,8 +261,6 @@ mod tests {
         origins.delivered(1);
         assert!(!origins.blame());
         assert!(matches!(origins.choose(now), Choice::Nothing(None)));
-        origins.forget_lies();
-        assert_eq!(used(&origins, now), Some(0));
     }
 
     #[test]

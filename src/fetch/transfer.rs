@@ -217,7 +217,7 @@ impl File {
         {
             tracing::warn!(blob = %self.blob, file = %self.name, "{fault}");
         }
-        if due.recovered {
+        if due.begin || due.recovered {
             self.shared.forget_failure(self.blob);
         }
         if due.sync {

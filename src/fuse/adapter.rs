@@ -136,7 +136,10 @@ impl Core {
             Mode::Cached => {
                 let (body, trust) = match content {
                     Content::Resident(file) => (Body::Resident(file), Trust::Checked),
-                    Content::Remote(ranges) => (Body::Remote(ranges), Trust::Unchecked),
+                    Content::Remote(ranges) => {
+                        let lies = ranges.lies();
+                        (Body::Remote(ranges), Trust::Unchecked { lies })
+                    }
                 };
                 let handle = self.keep(node, of.size_bytes, body);
                 let flags = match self.open.pages(node, trust, shared) {

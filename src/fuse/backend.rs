@@ -29,6 +29,8 @@ pub trait Ranges: Send + Sync {
     fn read_present(&self, range: ByteRange) -> Option<Result<Bytes, Fault>>;
     /// The whole range, fetched first where it is missing.
     fn read(&self, range: ByteRange) -> Pending<Result<Bytes, Fault>>;
+    /// How often bytes of the content turned out to be wrong after they were handed out.
+    fn lies(&self) -> u64;
 }
 
 /// The entries of a directory as they were when it was opened.
@@ -89,6 +91,10 @@ impl Ranges for RemoteFile {
     fn read(&self, range: ByteRange) -> Pending<Result<Bytes, Fault>> {
         let file = self.clone();
         Box::pin(async move { Self::read(&file, range).await.map_err(|error| error.fault()) })
+    }
+
+    fn lies(&self) -> u64 {
+        Self::lies(self)
     }
 }
 

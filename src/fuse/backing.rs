@@ -12,8 +12,8 @@
 use super::nodes::KernelNode;
 use crate::tree::Attributes;
 use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// One way of being open. `B` is a registered backing file.
@@ -49,19 +49,23 @@ pub enum Pages {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Trust {
     Checked,
-    Unchecked,
+    Unchecked {
+        /// How often bytes of the content turned out to be wrong so far.
+        lies: u64,
+    },
 }
 
 /// The nodes that are open now.
 pub struct OpenNodes<B> {
     nodes: Mutex<HashMap<KernelNode, OpenNode<B>>>,
-    /// Nodes whose pages may hold unchecked bytes; at most one for each content that was opened before it was whole.
-    unchecked: Mutex<HashSet<KernelNode>>,
+    /// Nodes whose pages may hold unchecked bytes, and the lies that were known at their last open; at most one for each
+    /// content that was opened before it was whole.
+    unchecked: Mutex<HashMap<KernelNode, u64>>,
 }
 
 impl<B> OpenNodes<B> {
     pub fn new() -> Self {
-        Self { nodes: Mutex::new(HashMap::new()), unchecked: Mutex::new(HashSet::new()) }
+        Self { nodes: Mutex::new(HashMap::new()), unchecked: Mutex::new(HashMap::new()) }
     }
 
     /// Counts another open of a node that is open, and says how it must be done.
@@ -107,15 +111,16 @@ impl<B> OpenNodes<B> {
     }
 
     /// What the open of a cached node that is about to be answered does with its pages. A node that others have open keeps
-    /// them while it is fetched: dropping would wait for reads that wait for the network.
+    /// them while it is fetched: dropping would wait for reads that wait for the network. Unless they were found to be
+    /// wrong since: an old handle may not be released yet, and its reads have failed by then.
     pub fn pages(&self, node: KernelNode, trust: Trust, shared: bool) -> Pages {
         let mut unchecked = self.unchecked.lock();
         match trust {
-            Trust::Checked if unchecked.remove(&node) => Pages::Drop,
+            Trust::Checked if unchecked.remove(&node).is_some() => Pages::Drop,
             Trust::Checked => Pages::Keep,
-            Trust::Unchecked => {
-                unchecked.insert(node);
-                if shared { Pages::Keep } else { Pages::Drop }
+            Trust::Unchecked { lies } => {
+                let before = unchecked.insert(node, lies);
+                if shared && before == Some(lies) { Pages::Keep } else { Pages::Drop }
             }
         }
     }
@@ -212,8 +217,10 @@ mod tests {
         let table = OpenNodes::<()>::new();
         for (trust, shared, expected) in [
             (Trust::Checked, false, Pages::Keep),
-            (Trust::Unchecked, false, Pages::Drop),
-            (Trust::Unchecked, true, Pages::Keep),
+            (Trust::Unchecked { lies: 0 }, false, Pages::Drop),
+            (Trust::Unchecked { lies: 0 }, true, Pages::Keep),
+            (Trust::Unchecked { lies: 1 }, true, Pages::Drop),
+            (Trust::Unchecked { lies: 1 }, true, Pages::Keep),
             (Trust::Checked, true, Pages::Drop),
             (Trust::Checked, true, Pages::Keep),
             (Trust::Checked, false, Pages::Keep),

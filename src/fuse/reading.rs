@@ -190,6 +190,10 @@ mod tests {
             let later = self.later.clone();
             Box::pin(async move { later })
         }
+
+        fn lies(&self) -> u64 {
+            0
+        }
     }
 
     fn scripted(present: Option<Result<Bytes, Fault>>, later: Result<Bytes, Fault>) -> Body {

@@ -1,14 +1,15 @@
 //! A remote file is complete: what the catalog learns from its bytes.
 //!
 //! Invariants: the file lies in the store before this is called; hashes, header, verdict, name and state change in one
-//! transaction. A content that was known under another row already becomes that one.
+//! transaction. A content that was known under another row already becomes that one. A file that lies in the store
+//! although nobody recorded it (the transaction failed, or a crash came between) is found at the next open.
 
 use super::{Library, LibraryError, shelf};
-use crate::base::{BlobId, BlobState, EntryName};
-use crate::catalog::{CatalogError, HashRow, Writer};
+use crate::base::{BlobId, BlobState, EntryName, Fault};
+use crate::catalog::{BlobRow, CatalogError, HashRow, Writer};
 use crate::classify::{Evidence, Verdict, classify};
 use crate::formats::{Header, encode_header, read_header};
-use crate::store::{FileSource, Hashes};
+use crate::store::{Cancel, FileSource, Hashes};
 use crate::tree::homes_of_model;
 
 /// Records that a content is resident under `name`.
@@ -27,13 +28,7 @@ pub(super) fn record(library: &Library, blob: BlobId, hashes: &Hashes, name: &En
             }
             None => row,
         };
-        let known = HashRow {
-            blake3: hashes.blake3,
-            crc32: hashes.crc32,
-            autov1: hashes.autov1.clone(),
-            autov3: hashes.autov3.clone(),
-        };
-        writer.set_hashes(target.id, &hashes.sha256, &known)?;
+        writer.set_hashes(target.id, &hashes.sha256, &hash_row(hashes))?;
         writer.set_blob_name(target.id, name)?;
         writer.set_error(target.id, None)?;
         if let Some(header) = &header
@@ -45,6 +40,34 @@ pub(super) fn record(library: &Library, blob: BlobId, hashes: &Hashes, name: &En
         shelf::set_blob_state(writer, target.id, BlobState::Resident)
     })?;
     Ok(())
+}
+
+/// Records a content whose file lies in the store although the catalog does not know. Says whether it does. Its other
+/// hashes are not known then: `complete_hashes` reads them.
+pub(super) fn find(library: &Library, row: &BlobRow) -> Result<bool, LibraryError> {
+    let Some(sha256) = &row.sha256 else { return Ok(false) };
+    let Some(name) = library.store().find_blob(sha256, row.size_bytes)? else { return Ok(false) };
+    library.catalog().write(library.clock().now(), |writer| {
+        writer.set_blob_name(row.id, &name)?;
+        writer.set_error(row.id, None)?;
+        shelf::set_blob_state(writer, row.id, BlobState::Resident)
+    })?;
+    Ok(true)
+}
+
+/// Reads a resident content from end to end for the hashes that its row lacks.
+pub(super) fn complete_hashes(library: &Library, blob: BlobId, cancel: &Cancel) -> Result<(), Fault> {
+    let row = library.catalog().read(|reader| reader.blob(blob)).map_err(|error: CatalogError| error.fault())?;
+    let Some((sha256, name)) = row.filter(|row| row.hashes.is_none()).and_then(|row| Some((row.sha256?, row.name)))
+    else {
+        return Ok(());
+    };
+    let hashes = library.store().verify_blob(&sha256, &name, &|_| (), cancel).map_err(|error| error.fault())?;
+    record(library, blob, &hashes, &name).map_err(|error| error.fault())
+}
+
+fn hash_row(hashes: &Hashes) -> HashRow {
+    HashRow { blake3: hashes.blake3, crc32: hashes.crc32, autov1: hashes.autov1.clone(), autov3: hashes.autov3.clone() }
 }
 
 /// Two rows turned out to be one content: a repository's small file without a published hash is often one that is here.

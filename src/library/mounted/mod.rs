@@ -14,7 +14,7 @@ use super::{Library, LibraryError};
 use crate::base::{BlobId, Fault, FaultKind};
 use crate::fetch::{Engine, EngineOptions};
 use crate::hub::HubSet;
-use crate::store::Space;
+use crate::store::{Cancel, Space};
 use crate::tree::{Tree, TreeChange};
 use books::Books;
 use facts::Facts;
@@ -51,6 +51,8 @@ struct Inner {
     facts: Arc<Facts>,
     engine: Engine,
     handle: Handle,
+    /// Ends reads of whole files at a stop.
+    cancel: Cancel,
     /// Taken by the first `stop`.
     machinery: Mutex<Option<Machinery>>,
 }
@@ -82,7 +84,8 @@ impl Mounted {
         let follower = Follower::start(Arc::clone(&current))?;
         let handle = runtime.handle().clone();
         let machinery = Mutex::new(Some(Machinery { follower, runtime }));
-        Ok(Self { inner: Arc::new(Inner { library: library.clone(), current, facts, engine, handle, machinery }) })
+        let (library, cancel) = (library.clone(), Cancel::new());
+        Ok(Self { inner: Arc::new(Inner { library, current, facts, engine, handle, cancel, machinery }) })
     }
 
     /// The tree of this moment.
@@ -118,6 +121,7 @@ impl Mounted {
     pub fn stop(&self) {
         let Some(machinery) = self.inner.machinery.lock().take() else { return };
         self.inner.current.listen(None);
+        self.inner.cancel.cancel();
         machinery.follower.stop();
         self.inner.engine.shutdown();
         machinery.runtime.shutdown_timeout(STOP_TIMEOUT);

@@ -2,10 +2,11 @@
 //!
 //! Invariant: an open never waits for the network, and never hands out bytes of a linked file that changed.
 
+use super::super::arrival;
 use super::Mounted;
 use crate::base::{BlobId, BlobState, Fault, FaultKind, RelativePath, RepoId, Revision};
 use crate::catalog::{BlobRow, CatalogError, FileMark, LinkRow, OriginRow};
-use crate::fetch::{RemoteFile, Wanted};
+use crate::fetch::{Activity, Progress, RemoteFile, Wanted};
 use crate::hub::Origin;
 use crate::store::{FileSource, StoreError};
 use std::fs::File;
@@ -38,6 +39,9 @@ impl Mounted {
         if facts.row.state == BlobState::Resident {
             return self.open_resident(&facts);
         }
+        if let Some(opened) = self.open_unrecorded(&facts)? {
+            return Ok(opened);
+        }
         let remote = self.inner.engine.open(&wanted(&facts)).map_err(|error| error.fault())?;
         // It may have been completed between the look and the open; then the engine's handle would fetch it again.
         let facts = self.opening_facts(blob)?;
@@ -50,6 +54,28 @@ impl Mounted {
             Opened::Resident(_) => Ok(None),
             Opened::Remote(remote) => Ok(Some(remote)),
         }
+    }
+
+    /// A content that was completed and not recorded is recorded now, and not fetched again.
+    fn open_unrecorded(&self, facts: &Facts) -> Result<Option<Opened>, Fault> {
+        let blob = facts.row.id;
+        // Whoever verifies it now records it with everything there is to know.
+        let busy = |progress: Progress| matches!(progress.activity, Activity::Downloading | Activity::Verifying);
+        if self.inner.engine.progress(blob).is_some_and(busy) {
+            return Ok(None);
+        }
+        if !arrival::find(&self.inner.library, &facts.row).map_err(|error| error.fault())? {
+            return Ok(None);
+        }
+        self.inner.current.refresh().map_err(|error| error.fault())?;
+        let library = self.inner.library.clone();
+        let cancel = self.inner.cancel.clone();
+        // Minutes for a large file; nobody waits for it, and the next open of an unfinished one does not need it.
+        self.inner.handle.spawn_blocking(move || match arrival::complete_hashes(&library, blob, &cancel) {
+            Ok(()) => {}
+            Err(fault) => tracing::warn!(%blob, "{fault}"),
+        });
+        self.open_resident(&self.opening_facts(blob)?).map(Some)
     }
 
     fn opening_facts(&self, blob: BlobId) -> Result<Facts, Fault> {
