@@ -5,4 +5,5 @@ pub mod fake_hub;
 pub mod mounted;
 pub mod python;
 pub mod samples;
+pub mod skip;
 pub mod tiny;

@@ -3,6 +3,7 @@
 //! Invariants: every wait has a limit; after a `Sandbox` is dropped, also by a panic, none of its processes and none of
 //! its mounts is left. Not here: what the verbs should answer.
 
+use super::skip::skipped;
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
@@ -32,7 +33,8 @@ pub fn fuse_or_skip() -> Fuse {
     match File::options().read(true).write(true).open("/dev/fuse") {
         Ok(_) => Fuse::Usable,
         Err(error) if std::env::var_os("MODELFS_TEST_WITHOUT_FUSE").is_some_and(|value| value == "1") => {
-            eprintln!("skipped: /dev/fuse cannot be opened ({error}) and MODELFS_TEST_WITHOUT_FUSE=1 allows that");
+            let reason = format!("/dev/fuse cannot be opened ({error}) and MODELFS_TEST_WITHOUT_FUSE=1 allows that");
+            skipped("a test with a mount", &reason);
             Fuse::Skip
         }
         Err(error) => panic!(

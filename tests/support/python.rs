@@ -1,13 +1,15 @@
 //! The scripts that use the formats' own libraries, run with the Python that `scripts/test` prepares.
 
+use super::skip::skipped;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// `MODELFS_TEST_PYTHON` with a script of this folder, or nothing, told on stderr, where it is not set.
 pub fn script(name: &str) -> Option<Command> {
     let Some(python) = std::env::var_os("MODELFS_TEST_PYTHON") else {
-        eprintln!(
-            "skipped: MODELFS_TEST_PYTHON is not set; scripts/test prepares a Python with numpy, safetensors, gguf"
+        skipped(
+            name,
+            "MODELFS_TEST_PYTHON is not set; scripts/test prepares a Python with numpy, safetensors and gguf",
         );
         return None;
     };
