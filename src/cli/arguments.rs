@@ -113,9 +113,16 @@ Examples:
     Unmount(UnmountArguments),
     /// List models, all of them or those that answer a query
     #[command(after_help = "\
+QUERY is made of
+  words and \"phrases\"   of name, tags, trigger words, description, creator
+  key:value             type base format precision source creator tag license state hash app nsfw;
+                        type:lora|lycoris takes either, -key:value takes the others
+  size>5GB size<=500MB  size, added, updated, downloads, rating with < <= > >= =
+  a OR b  ( … )        sort: name size added updated downloads rating likes; limit:50
 Examples:
   modelfs ls
   modelfs ls type:lora base:sdxl
+  modelfs ls -- -type:lora
   modelfs ls 'size>5GB sort:size' --json | jq -r '.[].name'")]
     Ls(LsArguments),
     /// Tell everything about one model
@@ -283,7 +290,7 @@ pub struct UnmountArguments {
 #[derive(Args)]
 pub struct LsArguments {
     /// Words, key:value and comparisons; several arguments are one query
-    #[arg(value_name = "QUERY", allow_hyphen_values = true)]
+    #[arg(value_name = "QUERY")]
     pub query: Vec<String>,
     /// Print one array of objects
     #[arg(long)]
