@@ -61,7 +61,17 @@ pub struct Fault {
 
 impl Fault {
     pub fn new(kind: FaultKind, what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { kind, what: what.into(), remedy: remedy.into() }
+        Self { kind, what: without_number(what.into()), remedy: remedy.into() }
+    }
+}
+
+/// The system's words for an error end with its number, which tells a user nothing.
+fn without_number(text: String) -> String {
+    const START: &str = " (os error ";
+    let number = text.strip_suffix(')').and_then(|rest| rest.rsplit_once(START));
+    match number {
+        Some((before, number)) if number.bytes().all(|byte| byte.is_ascii_digit()) => before.to_owned(),
+        _ => text,
     }
 }
 
@@ -76,3 +86,23 @@ impl fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_system_error_is_told_in_words() {
+        for (what, expected) in [
+            (
+                format!("cannot open a: {}", std::io::Error::from_raw_os_error(2)),
+                "cannot open a: No such file or directory",
+            ),
+            ("a (os error 2".to_owned(), "a (os error 2"),
+            ("a (os error x)".to_owned(), "a (os error x)"),
+            ("a (b)".to_owned(), "a (b)"),
+        ] {
+            assert_eq!(Fault::new(FaultKind::Internal, what, "").what, expected);
+        }
+    }
+}

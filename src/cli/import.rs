@@ -166,6 +166,9 @@ fn summary_text(summary: &ImportSummary, started: Instant) -> String {
 pub fn show_refused(context: &Context, refused: &[Refusal]) {
     for refusal in refused {
         let path = printable(&refusal.path.to_string_lossy());
-        context.warn(&format!("refused {path}: {}", printable(&refusal.reason)), &refusal.remedy);
+        let reason = printable(&refusal.reason);
+        // Most reasons name the file already.
+        let what = if reason.contains(&path) { reason } else { format!("{path} is refused: {reason}") };
+        context.warn(&what, &refusal.remedy);
     }
 }

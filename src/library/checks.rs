@@ -5,6 +5,7 @@ use super::{Check, CheckStatus};
 use crate::base::Fault;
 use crate::catalog::Catalog;
 use crate::store::Store;
+use bytesize::ByteSize;
 use rustix::fs::{Access, access};
 use std::path::Path;
 
@@ -72,10 +73,10 @@ fn space(store: &Store) -> Check {
         Err(error) => broken(name, error.fault()),
         Ok(free) if free < FREE_BYTES_LOW => notice(
             name,
-            format!("{free} bytes are free"),
+            format!("{} are free", ByteSize(free).display().iec()),
             "free some space before importing or downloading large models",
         ),
-        Ok(free) => fine(name, format!("{free} bytes are free")),
+        Ok(free) => fine(name, format!("{} are free", ByteSize(free).display().iec())),
     }
 }
 

@@ -24,7 +24,7 @@ pub enum LibraryError {
     NotFound { reference: String },
     #[error("`{reference}` names {} models: {}", candidates.len(), candidates.join(", "))]
     Ambiguous { reference: String, candidates: Vec<String> },
-    #[error("the import needs {needed_bytes} bytes and {free_bytes} are free")]
+    #[error("the import needs {} and {} are free", iec(*needed_bytes), iec(*free_bytes))]
     DoesNotFit { needed_bytes: u64, free_bytes: u64 },
     #[error("`{mode}` cannot be used here: {reason}")]
     Mode { mode: &'static str, reason: String },
@@ -69,6 +69,10 @@ impl LibraryError {
             Self::Interrupted => Fault::new(FaultKind::Interrupted, what, "run the same command again to go on"),
         }
     }
+}
+
+fn iec(bytes: u64) -> bytesize::Display {
+    bytesize::ByteSize(bytes).display().iec()
 }
 
 impl From<StoreError> for LibraryError {

@@ -6,7 +6,7 @@
 use super::details::link_problem;
 use super::import::orphans;
 use super::{ImportObserver, Library, LibraryError, VerifyFinding, VerifySummary, reference};
-use crate::base::{BlobId, BlobState};
+use crate::base::{BlobId, BlobState, FaultKind};
 use crate::catalog::{BlobRow, CatalogError, LinkRow};
 use crate::store::{self, BlobEntry, Cancel, FileSource, PartialKey, StoreError};
 use std::path::Path;
@@ -86,7 +86,8 @@ impl Verification<'_> {
         let result = match link {
             Some(link) => {
                 if let Some(problem) = link_problem(link) {
-                    self.find(blob.name.to_string(), problem, String::new());
+                    let (what, remedy) = problem.split_once("; ").unwrap_or((&problem, "import it again"));
+                    self.find(blob.name.to_string(), what.to_owned(), remedy.to_owned());
                     return Ok(());
                 }
                 self.linked(&link.path).map(|found| (link.path.clone(), found))
@@ -100,7 +101,15 @@ impl Verification<'_> {
             Err(StoreError::Cancelled { .. }) => return Err(LibraryError::Interrupted),
             Err(error) => {
                 let fault = error.fault();
-                self.find(blob.name.to_string(), fault.what, fault.remedy);
+                let remedy = match fault.kind {
+                    FaultKind::NotFound => "import it again".to_owned(),
+                    // Only a move compares what is stored before it lets the other copy go.
+                    FaultKind::Integrity => {
+                        "import a whole copy of it with `--mode move`: it replaces this one".to_owned()
+                    }
+                    _ => fault.remedy,
+                };
+                self.find(blob.name.to_string(), fault.what, remedy);
             }
             Ok((path, hashes)) => {
                 if hashes.sha256 != sha256 {
