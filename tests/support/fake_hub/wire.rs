@@ -47,8 +47,9 @@ impl Bound {
 
 fn bind(port: u16) -> TcpSocket {
     let socket = TcpSocket::new_v4().expect("a socket");
-    // A port whose connections were just cut can be taken again at once.
+    // A port whose connections were just cut can be taken again at once, and one that is heard can be bound once more.
     socket.set_reuseaddr(true).expect("an option of sockets");
+    socket.set_reuseport(true).expect("an option of sockets");
     socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).expect("a free port of the loopback");
     socket
 }
@@ -73,8 +74,10 @@ impl Servers {
 
     pub fn stop(&mut self, shared: &Shared) {
         if matches!(self.state, State::Running(_)) {
+            // Taken before they are let go: a port that is free for a moment may be another program's the next.
+            let bound = Bound::at(shared.hub_port, shared.cdn_port);
             self.end();
-            self.state = State::Stopped(Bound::at(shared.hub_port, shared.cdn_port));
+            self.state = State::Stopped(bound);
         }
     }
 
