@@ -20,6 +20,6 @@ pub use digest::{Digest, DigestError};
 pub use fault::{Fault, FaultKind};
 pub use locator::{Locator, LocatorError, RepoId, Revision};
 pub use model::{BaseModel, BlobState, ModelType, WordError};
-pub use name::{EntryName, NAME_BYTES_MAX, NameError, RelativePath};
+pub use name::{EntryName, NAME_BYTES_MAX, NameError, RelativePath, cannot_be_shown};
 pub use number::{BlobId, BundleId, DirectoryId, InodeNo, ModelId};
 pub use secret::Secret;

@@ -78,7 +78,7 @@ fn check_name(text: &str) -> Result<(), NameError> {
 }
 
 /// Control characters break terminals; direction overrides let `gpj.exe` look like `exe.jpg`.
-fn cannot_be_shown(character: char) -> bool {
+pub fn cannot_be_shown(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
 }

@@ -171,7 +171,7 @@ fn report(failure: &Failure) -> u8 {
             exit::FAILURE
         }
         Failure::Fault(fault) => {
-            let _ = writeln!(io::stderr(), "error: {}", fault.what);
+            let _ = writeln!(io::stderr(), "error: {}", table::printable(&fault.what));
             if !fault.remedy.is_empty() {
                 let _ = writeln!(io::stderr(), "hint: {}", fault.remedy);
             }

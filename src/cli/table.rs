@@ -2,6 +2,7 @@
 //!
 //! Invariant: a control character in a cell is never written, so that a file's name cannot drive the terminal.
 
+use crate::base::cannot_be_shown;
 use comfy_table::{CellAlignment, ContentArrangement};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,9 +56,9 @@ impl Table {
     }
 }
 
-/// The text with every control character replaced.
+/// The text with every control character and direction override replaced.
 pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
+    text.chars().map(|c| if cannot_be_shown(c) { '\u{FFFD}' } else { c }).collect()
 }
 
 #[cfg(test)]

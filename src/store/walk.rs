@@ -7,6 +7,7 @@
 use super::error::AtPath;
 use super::{Cancel, FileStamp, Store, StoreError};
 use crate::base::{Digest, Fault, FaultKind, NameError, RelativePath, RepoId, Revision};
+use crate::formats;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -156,7 +157,9 @@ impl Walk<'_> {
                 }
             } else if entry.file_type().is_file() {
                 self.file(root, path, &entry);
-            } else if entry.depth() == 0 {
+            } else if entry.depth() == 0 || entry.file_name().to_str().is_some_and(formats::has_model_suffix) {
+                // A pipe or a device under a model's name is a mistake; opening it could hang or never end.
+                let path = entry.path();
                 self.failed(path, Err(StoreError::NotAFile { path: path.to_owned() }));
             }
         }
