@@ -2,6 +2,7 @@
 
 use super::words;
 use std::fmt;
+use std::ops::{Bound, RangeBounds};
 
 words!(
     /// What can be compared.
@@ -35,15 +36,21 @@ impl Comparison {
         }
     }
 
-    /// Whether `left` stands so to `right`.
-    pub fn holds(self, left: f64, right: f64) -> bool {
+    /// The values that stand so to an amount. A day, a month or a year is a span of time: on it is equal to it.
+    pub fn range(self, amount: &Amount) -> (Bound<f64>, Bound<f64>) {
+        let (start, after) = (amount.value, amount.end_s);
         match self {
-            Self::Less => left < right,
-            Self::LessOrEqual => left <= right,
-            Self::Greater => left > right,
-            Self::GreaterOrEqual => left >= right,
-            Self::Equal => (left - right).abs() < f64::EPSILON,
+            Self::Less => (Bound::Unbounded, Bound::Excluded(start)),
+            Self::LessOrEqual => (Bound::Unbounded, after.map_or(Bound::Included(start), Bound::Excluded)),
+            Self::Greater => (after.map_or(Bound::Excluded(start), Bound::Included), Bound::Unbounded),
+            Self::GreaterOrEqual => (Bound::Included(start), Bound::Unbounded),
+            Self::Equal => (Bound::Included(start), after.map_or(Bound::Included(start), Bound::Excluded)),
         }
+    }
+
+    /// Whether a value stands so to an amount.
+    pub fn holds(self, value: f64, amount: &Amount) -> bool {
+        self.range(amount).contains(&value)
     }
 }
 
@@ -52,6 +59,8 @@ impl Comparison {
 pub struct Amount {
     /// Bytes, seconds since 1970 at 00:00 UTC of the day, a count, or a rating.
     pub value: f64,
+    /// For a time: the first second after it.
+    end_s: Option<f64>,
     written: String,
 }
 
@@ -74,15 +83,19 @@ const UNITS: &[(&str, f64)] = &[
 
 impl Amount {
     pub(super) fn parse(field: Field, text: &str) -> Option<Self> {
+        if let Field::Added | Field::Updated = field {
+            let (value, end_s) = span_s(text)?;
+            return Some(Self { value, end_s: Some(end_s), written: text.to_owned() });
+        }
         let value = match field {
             Field::Size => size_bytes(text),
-            Field::Added | Field::Updated => day_s(text),
+            Field::Added | Field::Updated => None,
             Field::Downloads => {
                 plain_number(text).or_else(|| size_bytes(text.strip_suffix(['k', 'K', 'm', 'M']).map(|_| text)?))
             }
             Field::Rating => plain_number(text),
         }?;
-        Some(Self { value, written: text.to_owned() })
+        Some(Self { value, end_s: None, written: text.to_owned() })
     }
 }
 
@@ -116,17 +129,29 @@ fn size_bytes(text: &str) -> Option<f64> {
     plain_number(&number).map(|number| number * factor)
 }
 
-/// Seconds from 1970 to the start of `YYYY-MM-DD`, `YYYY-MM` or `YYYY` in UTC.
-fn day_s(text: &str) -> Option<f64> {
+/// `YYYY-MM-DD`, `YYYY-MM` or `YYYY` in UTC: its first second since 1970, and the first one after it.
+fn span_s(text: &str) -> Option<(f64, f64)> {
     let mut parts = text.split('-');
     let year: i64 = number_of_width(parts.next()?, 4)?;
-    let month = parts.next().map_or(Some(1), |month| number_of_width(month, 2))?;
-    let day = parts.next().map_or(Some(1), |day| number_of_width(day, 2))?;
+    let written_month = parts.next();
+    let written_day = parts.next();
+    let month = written_month.map_or(Some(1), |month| number_of_width(month, 2))?;
+    let day = written_day.map_or(Some(1), |day| number_of_width(day, 2))?;
     let valid = parts.next().is_none()
         && (1970..=9999).contains(&year)
         && (1..=12).contains(&month)
         && (1..=days_in(year, month)).contains(&day);
-    valid.then(|| days_since_1970(year, month, day) as f64 * 86_400.0)
+    if !valid {
+        return None;
+    }
+    let first = days_since_1970(year, month, day);
+    let days = match (written_month, written_day) {
+        (None, _) => days_since_1970(year + 1, 1, 1) - first,
+        (Some(_), None) => days_in(year, month),
+        (Some(_), Some(_)) => 1,
+    };
+    let seconds = |days: i64| days as f64 * 86_400.0;
+    Some((seconds(first), seconds(first + days)))
 }
 
 fn number_of_width(text: &str, width: usize) -> Option<i64> {
@@ -151,6 +176,7 @@ fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Expression, Query};
     use super::*;
 
     #[test]
@@ -171,6 +197,35 @@ mod tests {
             (Field::Added, "1969-01-01", None),
         ] {
             assert_eq!(Amount::parse(field, text).map(|amount| amount.value), expected, "{field:?} {text}");
+        }
+    }
+
+    #[test]
+    fn a_day_is_a_span_and_a_size_a_point() {
+        let holds = |text: &str, value: f64| {
+            let Expression::Compare { comparison, amount, .. } = Query::parse(text).expect(text).expression else {
+                panic!("{text} compares")
+            };
+            comparison.holds(value, &amount)
+        };
+        const JANUARY_31: f64 = 1_738_281_600.0;
+        let noon = JANUARY_31 + 43_200.0;
+        for (text, value, expected) in [
+            ("added=2025-01-31", noon, true),
+            ("added=2025-01", noon, true),
+            ("added=2025", noon, true),
+            ("added=2025-01-30", noon, false),
+            ("added<2025-01-31", noon, false),
+            ("added<=2025-01-31", noon, true),
+            ("added>2025-01-31", noon, false),
+            ("added>2025-01-30", noon, true),
+            ("added>=2025-02", noon, false),
+            ("size=2GB", 2e9, true),
+            ("size=2GB", 2e9 + 1.0, false),
+            ("size<=2GB", 2e9, true),
+            ("size>2GB", 2e9, false),
+        ] {
+            assert_eq!(holds(text, value), expected, "{text} of {value}");
         }
     }
 }

@@ -7,36 +7,50 @@ use unicode_normalization::UnicodeNormalization;
 
 /// What can be asked about one model.
 pub trait Subject {
-    /// Texts that words and phrases look into: name, tags, trigger words, description, creator.
+    /// Texts that words and phrases look into: the name first, then tags, trigger words, description, creator.
     fn texts(&self) -> Vec<&str>;
     /// The values of a key; several for tags, sources and applications.
     fn values(&self, key: Key) -> Vec<String>;
-    /// Bytes, seconds since 1970, or a count; `None` when it is not known.
+    /// Bytes, whole seconds since 1970, or a count; `None` when it is not known.
     fn amount(&self, field: Field) -> Option<f64>;
 }
 
 /// Whether the expression of the query holds; `sort` and `limit` are the caller's.
 pub fn matches(query: &Query, subject: &dyn Subject) -> bool {
-    holds(&query.expression, subject)
+    holds(&query.expression, subject, Looking::Everywhere)
 }
 
-fn holds(expression: &Expression, subject: &dyn Subject) -> bool {
+/// Whether it also holds when words and phrases look into the name alone: such a model is more relevant. What is denied
+/// is looked for everywhere.
+pub fn matches_by_name(query: &Query, subject: &dyn Subject) -> bool {
+    holds(&query.expression, subject, Looking::InName)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Looking {
+    Everywhere,
+    InName,
+}
+
+fn holds(expression: &Expression, subject: &dyn Subject, looking: Looking) -> bool {
     match expression {
         Expression::Everything => true,
         Expression::Word(text) | Expression::Phrase(text) => {
             let wanted = folded(text);
-            subject.texts().iter().any(|text| folded(text).contains(&wanted))
+            let texts = subject.texts();
+            let count = if looking == Looking::InName { 1 } else { texts.len() };
+            texts.iter().take(count).any(|text| folded(text).contains(&wanted))
         }
         Expression::Key { key, values } => {
             let have: Vec<String> = subject.values(*key).iter().map(|value| folded(value)).collect();
             values.iter().any(|wanted| answers(*key, &folded(wanted), &have))
         }
         Expression::Compare { field, comparison, amount } => {
-            subject.amount(*field).is_some_and(|value| comparison.holds(value, amount.value))
+            subject.amount(*field).is_some_and(|value| comparison.holds(value, amount))
         }
-        Expression::Not(inner) => !holds(inner, subject),
-        Expression::And(parts) => parts.iter().all(|part| holds(part, subject)),
-        Expression::Or(parts) => parts.iter().any(|part| holds(part, subject)),
+        Expression::Not(inner) => !holds(inner, subject, Looking::Everywhere),
+        Expression::And(parts) => parts.iter().all(|part| holds(part, subject, looking)),
+        Expression::Or(parts) => parts.iter().any(|part| holds(part, subject, looking)),
     }
 }
 
@@ -51,6 +65,7 @@ fn answers(key: Key, wanted: &str, have: &[String]) -> bool {
     }
 }
 
-fn folded(text: &str) -> String {
+/// A text as it is compared: case and the form of Unicode do not matter.
+pub fn folded(text: &str) -> String {
     text.nfkc().flat_map(char::to_lowercase).collect()
 }

@@ -22,7 +22,7 @@ mod write;
 
 pub use amount::{Amount, Comparison, Field};
 pub use error::{QueryError, QueryErrorKind};
-pub use matching::{Subject, matches};
+pub use matching::{Subject, folded, matches, matches_by_name};
 
 use std::fmt;
 
@@ -125,6 +125,29 @@ impl Query {
         parser::parse(text)
     }
 
+    /// What answers to both; the order and limit are the other's where it has them.
+    pub fn refined_by(self, other: Self) -> Self {
+        let parts: Vec<Expression> = [self.expression, other.expression]
+            .into_iter()
+            .flat_map(|expression| match expression {
+                Expression::Everything => Vec::new(),
+                Expression::And(parts) => parts,
+                single => vec![single],
+            })
+            .collect();
+        let expression = match <[Expression; 1]>::try_from(parts) {
+            Ok([single]) => single,
+            Err(parts) if parts.is_empty() => Expression::Everything,
+            Err(parts) => Expression::And(parts),
+        };
+        Self { expression, sort: other.sort.or(self.sort), limit: other.limit.or(self.limit) }
+    }
+
+    /// The order of the answer: what `sort:` says, else relevance where there are words to judge by, else names.
+    pub fn order(&self) -> Sort {
+        self.sort.unwrap_or(if has_words(&self.expression) { Sort::Relevance } else { Sort::Name })
+    }
+
     /// The values of `source:` that hold for the whole query, if it names any at its top level.
     pub fn sources(&self) -> Vec<&str> {
         let parts = match &self.expression {
@@ -136,6 +159,14 @@ impl Query {
             _ => None,
         });
         named.flatten().collect()
+    }
+}
+
+fn has_words(expression: &Expression) -> bool {
+    match expression {
+        Expression::Word(_) | Expression::Phrase(_) => true,
+        Expression::And(parts) | Expression::Or(parts) => parts.iter().any(has_words),
+        Expression::Everything | Expression::Key { .. } | Expression::Compare { .. } | Expression::Not(_) => false,
     }
 }
 

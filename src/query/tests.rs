@@ -25,6 +25,32 @@ fn or_binds_less_than_standing_side_by_side() {
 }
 
 #[test]
+fn refining_asks_for_both() {
+    for (first, second, expected) in [
+        ("a OR b sort:name limit:5", "c limit:3", "(a OR b) c sort:name limit:3"),
+        ("a b", "-c d", "a b -c d"),
+        ("", "a", "a"),
+        ("a", "sort:size", "a sort:size"),
+        ("", "", ""),
+    ] {
+        assert_eq!(parsed(first).refined_by(parsed(second)), parsed(expected), "{first} + {second}");
+    }
+}
+
+#[test]
+fn words_are_ordered_by_relevance_and_the_rest_by_name() {
+    for (text, expected) in [
+        ("a", Sort::Relevance),
+        ("type:lora OR \"a b\"", Sort::Relevance),
+        ("type:lora -a", Sort::Name),
+        ("", Sort::Name),
+        ("a sort:size", Sort::Size),
+    ] {
+        assert_eq!(parsed(text).order(), expected, "{text}");
+    }
+}
+
+#[test]
 fn sources_are_told() {
     assert_eq!(parsed("x source:huggingface|civitai").sources(), ["huggingface", "civitai"]);
     assert!(parsed("a OR source:all").sources().is_empty());
