@@ -25,6 +25,7 @@ const VERBS: &[&[&str]] = &[
     &["mount"],
     &["unmount"],
     &["ls"],
+    &["search"],
     &["info"],
     &["hash"],
     &["app"],

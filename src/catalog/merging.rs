@@ -36,7 +36,7 @@ impl Writer<'_> {
 
     fn remove_model(&mut self, model: ModelId) -> Answer<()> {
         self.note_gone(Occupant::Model(model), true)?;
-        self.run("DELETE FROM model_text WHERE rowid = ?1", [model.get()])?;
+        self.forget_text(model)?;
         self.run("DELETE FROM placements WHERE occupant_kind = 0 AND occupant_id = ?1", [model.get()])?;
         self.run_on("models", model.get(), "DELETE FROM models WHERE id = ?1", [model.get()])
     }

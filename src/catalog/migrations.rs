@@ -49,9 +49,14 @@ impl Database {
     /// In order; the number of the last one is the schema's version (`PRAGMA user_version`).
     fn steps(self) -> Vec<M<'static>> {
         match self {
-            Self::Facts => vec![M::up_with_hook(include_str!("schema/modelhub_1.sql"), |transaction| {
-                seed::seed(transaction).map_err(hook_error)
-            })],
+            Self::Facts => vec![
+                M::up_with_hook(include_str!("schema/modelhub_1.sql"), |transaction| {
+                    seed::seed(transaction).map_err(hook_error)
+                }),
+                M::up_with_hook(include_str!("schema/modelhub_2.sql"), |transaction| {
+                    seed::update_to_2(transaction).map_err(hook_error)
+                }),
+            ],
             Self::Rules => vec![M::up(include_str!("schema/classification_1.sql"))],
         }
     }
@@ -239,7 +244,7 @@ mod tests {
             assert_eq!(fault.kind, FaultKind::Unsupported);
             assert!(fault.what.contains(database.file_name()) && fault.what.contains("99"), "{}", fault.what);
             assert!(fault.remedy.contains("newer modelfs"), "{}", fault.remedy);
-            set(1);
+            set(i64::try_from(database.steps().len()).expect("few"));
         }
         Catalog::open(folder.path()).expect("as before");
     }
@@ -326,6 +331,8 @@ mod tests {
         assert!(target("vanished").is_none() && target("mine").is_some());
         assert!(!target("comfyui").expect("kept").folders.is_empty(), "folders follow the program");
         assert!(all.directories.iter().any(|row| row.path.as_str() == "comfyui/vae"));
+        let query = crate::query::Query::parse("a.pt type:vae").expect("a query");
+        assert_eq!(read(&catalog, |reader| reader.search(&query, 9)).len(), 1, "what was there is indexed");
     }
 
     #[test]

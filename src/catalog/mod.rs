@@ -17,6 +17,7 @@ mod models;
 mod names;
 mod reader;
 mod rows;
+mod search;
 mod seed;
 mod snapshot;
 mod targets;
@@ -34,3 +35,5 @@ pub use writer::Writer;
 
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod search_tests;

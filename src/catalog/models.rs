@@ -4,7 +4,7 @@
 //! verdict is reached (`classify`), what `evidence` says (`library` writes and reads it).
 
 use super::cells::{Answer, Cells, signed, write_list, write_sources};
-use super::contents::{BLOB_COLUMNS, read_blob};
+use super::contents::{BLOB_COLUMN_COUNT, BLOB_COLUMNS, read_blob};
 use super::reader::no_such_row;
 use super::snapshot::occupant_columns;
 use super::{BlobRow, CatalogError, ModelRow, NewModel, Reader, Writer};
@@ -119,6 +119,28 @@ impl Reader<'_> {
         Ok(found)
     }
 
+    /// These models with their contents and sources, in the order given, without their tags; one that is gone is left out.
+    pub fn models_of(&self, ids: &[ModelId]) -> Result<Vec<(ModelRow, BlobRow, SourceSet)>, CatalogError> {
+        let sql = format!(
+            "SELECT {MODEL_COLUMNS}, {BLOB_COLUMNS}, models.id, models.sources FROM json_each(?1) AS wanted \
+            CROSS JOIN models ON models.id = wanted.value JOIN blobs ON blobs.id = models.blob_id ORDER BY wanted.key"
+        );
+        let ids: Vec<i64> = ids.iter().map(|id| id.get()).collect();
+        let ids = serde_json::to_string(&ids).expect("numbers are always JSON");
+        self.all(&sql, [ids], "models", |cells| {
+            let blob = read_blob(cells.part(MODEL_COLUMN_COUNT, "blobs"))?;
+            let sources = cells.part(MODEL_COLUMN_COUNT + BLOB_COLUMN_COUNT, "models").sources(1)?;
+            Ok((read_model(cells)?, blob, sources))
+        })
+    }
+
+    /// What is told about a model in sentences.
+    pub fn descriptions(&self, model: ModelId) -> Result<Vec<String>, CatalogError> {
+        let sql = "SELECT id, value FROM model_metadata WHERE model_id = ?1 AND key = 'description' \
+            AND value IS NOT NULL ORDER BY id";
+        self.all(sql, [model.get()], "model_metadata", |cells| cells.text(1).map(str::to_owned))
+    }
+
     /// Why a model was judged as it is, as stored JSON lines of `classify::Reason` (made and read by the library).
     pub fn evidence(&self, model: ModelId) -> Result<Vec<String>, CatalogError> {
         let sql = "SELECT model_id, line FROM evidence WHERE model_id = ?1 ORDER BY position";
@@ -127,7 +149,7 @@ impl Reader<'_> {
 }
 
 /// The smallest (filled with 0) or largest (filled with 15) value of `bytes` bytes that starts with these digits.
-fn hex_bound(prefix: &str, fill: u8, bytes: usize) -> Vec<u8> {
+pub(super) fn hex_bound(prefix: &str, fill: u8, bytes: usize) -> Vec<u8> {
     let digit = |at: usize| {
         let digit = prefix.as_bytes().get(at).and_then(|digit| char::from(*digit).to_digit(16));
         digit.and_then(|digit| u8::try_from(digit).ok()).unwrap_or(fill)
@@ -182,7 +204,7 @@ impl Writer<'_> {
         let id = ModelId::new(self.insert(sql, values)?);
         self.replace_tags(id, &model.tags)?;
         self.write_verdict(id, &model.verdict)?;
-        self.index_text(id)?;
+        self.index_new_text(id)?;
         Ok(id)
     }
 
@@ -231,8 +253,7 @@ impl Writer<'_> {
             return Ok(());
         }
         self.replace_tags(model, &wanted)?;
-        self.mark_changed(model)?;
-        self.index_text(model)
+        self.mark_changed(model)
     }
 
     fn replace_tags(&mut self, model: ModelId, tags: &[EntryName]) -> Answer<()> {
@@ -247,7 +268,8 @@ impl Writer<'_> {
     fn mark_changed(&mut self, model: ModelId) -> Answer<()> {
         let sql = "UPDATE models SET revision = ?2, updated_at = datetime(?3 / 1000000000, 'unixepoch') WHERE id = ?1";
         let values = params![model.get(), self.stamp()?, self.now().unix_ns()];
-        self.run_on("models", model.get(), sql, values)
+        self.run_on("models", model.get(), sql, values)?;
+        self.index_text(model)
     }
 
     /// A place its content was found at makes a source of the model.
@@ -276,8 +298,7 @@ impl Writer<'_> {
             params![model.get(), deleted],
         )?;
         self.mark_changed(model)?;
-        self.note_gone(Occupant::Model(model), deleted)?;
-        self.index_text(model)
+        self.note_gone(Occupant::Model(model), deleted)
     }
 
     /// Tells followers that something is no longer shown, or is shown again.
@@ -310,6 +331,7 @@ mod tests {
     };
     use super::*;
     use crate::base::{FaultKind, ModelType};
+    use crate::query::Query;
 
     #[test]
     fn a_model_is_read_back_as_it_was_written() {
@@ -423,7 +445,8 @@ mod tests {
         let (delta, row) = read(&catalog, |reader| Ok((reader.delta_since(before.revision)?, reader.model(model)?)));
         assert_eq!((delta.gone, delta.models.len()), (vec![Occupant::Model(model)], 0));
         assert!(row.expect("kept").deleted && snapshot(&catalog).models.is_empty());
-        let hidden = read(&catalog, |reader| Ok((reader.models_after(None, 9)?, reader.models_with_text("model", 9)?)));
+        let query = Query::parse("model").expect("a word");
+        let hidden = read(&catalog, |reader| Ok((reader.models_after(None, 9)?, reader.search(&query, 9)?)));
         assert_eq!(hidden, (Vec::new(), Vec::new()));
         write(&catalog, |writer| writer.set_deleted(model, false));
         let delta = read(&catalog, |reader| reader.delta_since(before.revision));

@@ -29,6 +29,17 @@ pub(super) fn seed(connection: &Connection) -> Answer<()> {
     update_targets(&mut writer)
 }
 
+/// What version 2 adds to a store that was made before it.
+pub(super) fn update_to_2(connection: &Connection) -> Answer<()> {
+    let mut writer = Writer::new(connection, now());
+    for path in tree::static_directories() {
+        if writer.ensure_directory(&path, None)?.1 {
+            writer.touch_directory(path.parent().as_ref())?;
+        }
+    }
+    writer.index_all()
+}
+
 /// Whether the rows are what this program would write.
 pub(super) fn targets_are_current(reader: &Reader<'_>) -> Result<bool, CatalogError> {
     let stored = reader.builtin_targets()?;

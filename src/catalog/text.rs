@@ -1,44 +1,160 @@
-//! Full text: which models have these letters in their name, tags, trigger words, description or creator.
+//! The full-text index: one document of tokens per model, and the tokens that find it.
 //!
-//! Invariant: the index has a row for each model that is not in the trash. Not here: the search grammar (`query`).
+//! Tokens are hex digits, so that no text of a user means anything to SQLite. A folded text gives its runs of three
+//! letters in order (a longer text is found as a phrase of them), then its runs of two and of one. A value of a key gives
+//! one token that begins with the letter of the key. Invariant: the index has a row for each model that is not in the
+//! trash, brought up to date in the transaction that changes it. Not here: queries (`search`).
 
 use super::cells::Answer;
-use super::{CatalogError, Reader, Writer};
+use super::{ModelRow, Writer};
 use crate::base::ModelId;
+use crate::query::{Key, folded};
+use crate::tree::SourceSet;
 use rusqlite::params;
+use std::collections::BTreeSet;
 
-/// The index knows runs of three letters; shorter words are looked for one by one.
-const TRIGRAM_LETTERS: usize = 3;
+/// Stands between texts, so that no phrase reaches from one into the next.
+const GAP: &str = "0";
+/// Every document has it: the document that answers to nothing else.
+const EVERY: &str = "e";
 
-impl Reader<'_> {
-    /// Models with this text anywhere in their words, in any case; in order of id, at most `limit`.
-    pub fn models_with_text(&self, text: &str, limit: u32) -> Result<Vec<ModelId>, CatalogError> {
-        if text.chars().count() >= TRIGRAM_LETTERS {
-            let phrase = format!("\"{}\"", text.replace('"', "\"\""));
-            let sql = "SELECT rowid FROM model_text WHERE model_text MATCH ?1 ORDER BY rowid LIMIT ?2";
-            return self.all(sql, params![phrase, limit], "model_text", |cells| cells.integer(0).map(ModelId::new));
-        }
-        let sql = "SELECT id FROM models WHERE deleted = 0 AND (instr(lower(filename), ?1) > 0 \
-            OR instr(lower(coalesce(creator, '')), ?1) > 0 \
-            OR EXISTS (SELECT 1 FROM json_each(triggers) WHERE instr(lower(value), ?1) > 0) \
-            OR EXISTS (SELECT 1 FROM tags WHERE model_id = models.id AND instr(lower(tag), ?1) > 0)) \
-            ORDER BY id LIMIT ?2";
-        // `lower` of SQLite knows the letters of ASCII only.
-        let lower = text.to_ascii_lowercase();
-        self.all(sql, params![lower, limit], "models", |cells| cells.integer(0).map(ModelId::new))
+/// The letter that tokens of a key begin with; nothing for what is not in the index.
+const fn letter(key: Key) -> Option<char> {
+    match key {
+        Key::Type => Some('t'),
+        Key::Base => Some('b'),
+        Key::Format => Some('f'),
+        Key::Precision => Some('p'),
+        Key::Source => Some('o'),
+        Key::Creator => Some('c'),
+        Key::Tag => Some('g'),
+        Key::License => Some('l'),
+        Key::State | Key::Hash | Key::App | Key::Nsfw => None,
     }
+}
+
+/// Where a text is looked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Columns {
+    Name,
+    All,
+}
+
+/// How much of a value is given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Extent {
+    Whole,
+    Start,
+}
+
+/// The full-text expression that finds every model.
+pub(super) fn every() -> String {
+    format!("facets : \"{EVERY}\"")
+}
+
+/// The full-text expression that finds a text anywhere in the columns.
+pub(super) fn containing(text: &str, columns: Columns) -> String {
+    let letters: Vec<char> = folded(text).chars().collect();
+    if letters.is_empty() {
+        return every();
+    }
+    let length = letters.len().min(3);
+    let tokens: Vec<String> = letters.windows(length).map(gram).collect();
+    let columns = match columns {
+        Columns::Name => "name",
+        Columns::All => "{name words}",
+    };
+    format!("{columns} : \"{}\"", tokens.join(" "))
+}
+
+/// The full-text expression that finds a value of a key; nothing for a key that is not in the index.
+pub(super) fn having(key: Key, value: &str, extent: Extent) -> Option<String> {
+    let token = facet(letter(key)?, value);
+    let star = if extent == Extent::Start { " *" } else { "" };
+    Some(format!("facets : \"{token}\"{star}"))
+}
+
+fn push_hex(bytes: &[u8], token: &mut String) {
+    for byte in bytes {
+        for digit in [byte >> 4, byte & 15] {
+            token.extend(char::from_digit(digit.into(), 16));
+        }
+    }
+}
+
+/// One to three letters; the number of them begins the token.
+fn gram(letters: &[char]) -> String {
+    let mut token = letters.len().to_string();
+    for letter in letters {
+        push_hex(letter.encode_utf8(&mut [0; 4]).as_bytes(), &mut token);
+    }
+    token
+}
+
+fn facet(letter: char, value: &str) -> String {
+    let mut token = String::from(letter);
+    push_hex(folded(value).as_bytes(), &mut token);
+    token
+}
+
+/// Adds the tokens of one text.
+fn push_text(text: &str, document: &mut String) {
+    let letters: Vec<char> = folded(text).chars().collect();
+    let runs: Vec<String> = letters.windows(3).map(gram).collect();
+    let short: BTreeSet<String> = letters.windows(2).chain(letters.windows(1)).map(gram).collect();
+    for token in runs.iter().map(String::as_str).chain([GAP]).chain(short.iter().map(String::as_str)).chain([GAP]) {
+        document.push_str(token);
+        document.push(' ');
+    }
+}
+
+fn facets(model: &ModelRow, sources: SourceSet) -> String {
+    let mut tokens = vec![EVERY.to_owned()];
+    let mut add = |key: Key, value: &str| tokens.extend(letter(key).map(|letter| facet(letter, value)));
+    add(Key::Type, model.model_type.as_str());
+    model.base.iter().for_each(|base| add(Key::Base, base.as_str()));
+    add(Key::Format, &model.format);
+    add(Key::Format, model.name.suffix().trim_start_matches('.'));
+    model.precision.iter().chain(&model.quantization).for_each(|precision| add(Key::Precision, precision));
+    sources.iter().for_each(|source| add(Key::Source, source.as_str()));
+    model.creator.iter().for_each(|creator| add(Key::Creator, creator.as_str()));
+    model.tags.iter().for_each(|tag| add(Key::Tag, tag.as_str()));
+    model.license.iter().for_each(|license| add(Key::License, license));
+    tokens.join(" ")
 }
 
 impl Writer<'_> {
     /// Brings the index up to what the tables say about a model.
     pub(super) fn index_text(&mut self, model: ModelId) -> Answer<()> {
-        self.run("DELETE FROM model_text WHERE rowid = ?1", [model.get()])?;
-        let sql = "INSERT INTO model_text (rowid, name, tags, triggers, description, creator) SELECT id, filename, \
-            (SELECT group_concat(tag, char(10)) FROM tags WHERE model_id = models.id), \
-            (SELECT group_concat(value, char(10)) FROM json_each(triggers)), \
-            (SELECT group_concat(value, char(10)) FROM model_metadata WHERE model_id = models.id \
-                AND key = 'description'), creator FROM models WHERE id = ?1 AND deleted = 0";
-        self.run(sql, [model.get()]).map(drop)
+        self.forget_text(model)?;
+        self.index_new_text(model)
+    }
+
+    pub(super) fn forget_text(&mut self, model: ModelId) -> Answer<()> {
+        self.run("DELETE FROM model_index WHERE rowid = ?1", [model.get()]).map(drop)
+    }
+
+    /// As `index_text`, for a model that is not in the index.
+    pub(super) fn index_new_text(&mut self, model: ModelId) -> Answer<()> {
+        let Some(row) = self.model(model)?.filter(|row| !row.deleted) else { return Ok(()) };
+        let sql = "SELECT id, sources FROM models WHERE id = ?1";
+        let sources = self.first(sql, [model.get()], "models", |cells| cells.sources(1))?.unwrap_or_default();
+        let mut name = String::new();
+        push_text(row.name.as_str(), &mut name);
+        let mut words = String::new();
+        row.tags.iter().for_each(|tag| push_text(tag.as_str(), &mut words));
+        row.trigger_words.iter().for_each(|trigger| push_text(trigger, &mut words));
+        self.descriptions(model)?.iter().for_each(|text| push_text(text, &mut words));
+        row.creator.iter().for_each(|creator| push_text(creator.as_str(), &mut words));
+        let sql = "INSERT INTO model_index (rowid, name, words, facets) VALUES (?1, ?2, ?3, ?4)";
+        self.run(sql, params![model.get(), name, words, facets(&row, sources)]).map(drop)
+    }
+
+    /// Every model, for an index that is new.
+    pub(super) fn index_all(&mut self) -> Answer<()> {
+        let sql = "SELECT id FROM models WHERE deleted = 0 ORDER BY id";
+        let models = self.all(sql, [], "models", |cells| cells.integer(0).map(ModelId::new))?;
+        models.into_iter().try_for_each(|model| self.index_new_text(model))
     }
 }
 
@@ -47,16 +163,20 @@ mod tests {
     use super::super::fixture::{Store, add, name, read, store, verdict, write};
     use crate::base::ModelType;
     use crate::classify::Verdict;
+    use crate::query::Query;
 
     #[test]
     fn the_index_follows_the_tables() {
         let Store { catalog, folder: _folder } = store();
         let (_, model) = write(&catalog, |writer| add(writer, 7));
         write(&catalog, |writer| writer.set_tags(model, &[name("anime"), name("Ära")]));
-        let finds = |text: &str| !read(&catalog, |reader| reader.models_with_text(text, 10)).is_empty();
+        let finds = |text: &str| {
+            let query = Query::parse(text).expect(text);
+            !read(&catalog, |reader| reader.search(&query, 10)).is_empty()
+        };
         let before = [
-            ("odel 7.safe", true),
-            ("ODEL 7", true),
+            ("odel safe", true),
+            ("\"ODEL 7\"", true),
             ("anime", true),
             ("stripe", true),
             ("ana", true),
@@ -65,11 +185,19 @@ mod tests {
             ("ZE", true),
             ("[", false),
             ("Ä", true),
-            ("\"quoted\" one", true),
-            ("zebra AND stripe", false),
-            ("name:model", false),
+            ("ÄRA", true),
+            ("\"\\\"quoted\\\" one\"", true),
+            ("\"zebra AND stripe\"", false),
+            ("\"name:model\"", false),
             ("nowhere", false),
             ("%", false),
+            ("\"anime a\"", false),
+            ("tag:anim", false),
+            ("tag:ÄRA", true),
+            ("license:mi", true),
+            ("base:sd", true),
+            ("type:lora", true),
+            ("-type:lora", false),
         ];
         for (text, expected) in before {
             assert_eq!(finds(text), expected, "{text}");
@@ -79,7 +207,7 @@ mod tests {
             writer.set_tags(model, &[name("landscape")])?;
             writer.set_verdict(model, &quiet)
         });
-        for (text, expected) in [("anime", false), ("stripe", false), ("landscape", true), ("model 7", true)] {
+        for (text, expected) in [("anime", false), ("stripe", false), ("landscape", true), ("\"model 7\"", true)] {
             assert_eq!(finds(text), expected, "{text}");
         }
     }

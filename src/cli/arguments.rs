@@ -125,6 +125,18 @@ Examples:
   modelfs ls -- -type:lora
   modelfs ls 'size>5GB sort:size' --json | jq -r '.[].name'")]
     Ls(LsArguments),
+    /// Search by words, keys and comparisons, the most relevant first
+    #[command(after_help = "\
+A word is found anywhere in a name, tag, trigger word, description or creator: `xl v3` finds animagineXLV3.
+  words \"a phrase\"          all must be found          a OR b   ( ... )   -word
+  key:value key:a|b         type base format precision source creator tag license state hash app
+  size<2GB added>=2025-01   with < <= > >= =           sort:name|size|added   limit:20
+Examples:
+  modelfs search anime style type:lora
+  modelfs search '\"red hair\" -tag:style' --base sdxl --limit 10
+  modelfs search 'size<500MB added>=2025 sort:size' --json | jq -r '.[].name'
+In a mount, a folder is a query: mkdir ~/models/search/'sdxl anime size<500MB'")]
+    Search(SearchArguments),
     /// Tell everything about one model
     #[command(after_help = "\
 REF is an id of `ls`, a name, a path in a mount, sha256:<8 digits or more>, an AutoV2 or hf:org/name/path.
@@ -195,6 +207,7 @@ impl Verb {
             Self::Init
             | Self::Add(_)
             | Self::Ls(_)
+            | Self::Search(_)
             | Self::Info(_)
             | Self::Hash(_)
             | Self::App(_)
@@ -289,9 +302,34 @@ pub struct UnmountArguments {
 
 #[derive(Args)]
 pub struct LsArguments {
-    /// Words, key:value and comparisons; several arguments are one query
+    /// Words, key:value and comparisons; several arguments are one query, `-word` inside quotes or after `--`
     #[arg(value_name = "QUERY")]
     pub query: Vec<String>,
+    /// Print one array of objects
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct SearchArguments {
+    /// Words, key:value and comparisons; several arguments are one query, `-word` inside quotes or after `--`
+    #[arg(value_name = "QUERY", required = true)]
+    pub query: Vec<String>,
+    /// Where to search [default: local]
+    #[arg(long, value_name = "SOURCE")]
+    pub source: Option<String>,
+    /// Only models of this type, as `type:`
+    #[arg(long = "type", value_name = "TYPE")]
+    pub model_type: Option<String>,
+    /// Only models of this base, as `base:`
+    #[arg(long, value_name = "BASE")]
+    pub base: Option<String>,
+    /// Order of the answers, as `sort:` [default: relevance]
+    #[arg(long, value_name = "ORDER")]
+    pub sort: Option<String>,
+    /// Most answers, as `limit:` [default: 50]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: Option<u32>,
     /// Print one array of objects
     #[arg(long)]
     pub json: bool,

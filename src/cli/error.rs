@@ -7,6 +7,11 @@ use std::io;
 #[derive(Debug)]
 pub enum Failure {
     Fault(Fault),
+    /// A query that cannot be read: its text, and a line that points at the place.
+    Query {
+        fault: Fault,
+        shown: String,
+    },
     /// `modelfs ls | head`: whoever reads has enough.
     ReaderGone,
     /// stdout cannot be written for another reason (a full disk behind a redirection).
@@ -21,7 +26,11 @@ impl From<Fault> for Failure {
 
 impl From<LibraryError> for Failure {
     fn from(error: LibraryError) -> Self {
-        Self::Fault(error.fault())
+        let fault = error.fault();
+        match error {
+            LibraryError::Query { text, error } => Self::Query { fault, shown: error.under(&text) },
+            _ => Self::Fault(fault),
+        }
     }
 }
 

@@ -22,6 +22,7 @@ mod settings_view;
 mod table;
 mod trace;
 
+use crate::base::Fault;
 use crate::config::{Environment, Overrides, Places, Settings};
 use crate::hub::HubOptions;
 use crate::library::{Library, LibraryError, LibraryOptions};
@@ -128,6 +129,7 @@ fn run_verb(context: &Context, verb: &Verb, output: &mut Output) -> Result<u8, F
         Verb::Mount(wanted) => mount::mount(context, wanted, output),
         Verb::Unmount(_) => mount::unmount(context),
         Verb::Ls(wanted) => models::list(context, wanted, output),
+        Verb::Search(wanted) => models::search(context, wanted, output),
         Verb::Info(wanted) => models::info(context, wanted, output),
         Verb::Hash(wanted) => checking::hash(context, wanted, output),
         Verb::App(wanted) => apps::run(context, &wanted.verb, output),
@@ -170,12 +172,19 @@ fn report(failure: &Failure) -> u8 {
             let _ = writeln!(io::stderr(), "error: cannot write the output: {error}");
             exit::FAILURE
         }
-        Failure::Fault(fault) => {
-            let _ = writeln!(io::stderr(), "error: {}", table::printable(&fault.what));
-            if !fault.remedy.is_empty() {
-                let _ = writeln!(io::stderr(), "hint: {}", fault.remedy);
-            }
-            exit::of_fault(fault.kind)
-        }
+        Failure::Query { fault, shown } => tell(fault, shown),
+        Failure::Fault(fault) => tell(fault, ""),
     }
+}
+
+/// `shown` stands between what happened and what to do, line by line.
+fn tell(fault: &Fault, shown: &str) -> u8 {
+    let _ = writeln!(io::stderr(), "error: {}", table::printable(&fault.what));
+    for line in shown.lines() {
+        let _ = writeln!(io::stderr(), "  {}", table::printable(line));
+    }
+    if !fault.remedy.is_empty() {
+        let _ = writeln!(io::stderr(), "hint: {}", fault.remedy);
+    }
+    exit::of_fault(fault.kind)
 }

@@ -1,18 +1,44 @@
-//! `modelfs ls`, `info` and `stats`: what is in the collection.
+//! `modelfs ls`, `search`, `info` and `stats`: what is in the collection.
 
-use super::arguments::{InfoArguments, LsArguments};
+use super::arguments::{InfoArguments, LsArguments, SearchArguments};
 use super::error::Failure;
 use super::output::Output;
 use super::table::{Align, Table, printable};
 use super::{Context, exit, figures};
-use crate::library::{ModelDetails, ModelSummary, OriginInfo, StatsRow, StoreStats};
+use crate::library::{ModelDetails, ModelSummary, OriginInfo, SearchRequest, StatsRow, StoreStats};
 use serde_json::{Value, json};
+
+const NO_ANSWER: &str = "no model answers to this query";
 
 pub fn list(context: &Context, wanted: &LsArguments, output: &mut Output) -> Result<u8, Failure> {
     let query = wanted.query.join(" ");
     let query = (!query.trim().is_empty()).then_some(query.as_str());
     let models = context.library()?.list(query)?;
-    if wanted.json {
+    let nothing = if query.is_some() { NO_ANSWER } else { "the store holds no models yet" };
+    write_models(context, &models, wanted.json, nothing, output)
+}
+
+pub fn search(context: &Context, wanted: &SearchArguments, output: &mut Output) -> Result<u8, Failure> {
+    let request = SearchRequest {
+        query: wanted.query.join(" "),
+        source: wanted.source.clone(),
+        model_type: wanted.model_type.clone(),
+        base: wanted.base.clone(),
+        sort: wanted.sort.clone(),
+        limit: wanted.limit,
+    };
+    let models = context.library()?.search(&request)?;
+    write_models(context, &models, wanted.json, NO_ANSWER, output)
+}
+
+fn write_models(
+    context: &Context,
+    models: &[ModelSummary],
+    as_json: bool,
+    nothing: &str,
+    output: &mut Output,
+) -> Result<u8, Failure> {
+    if as_json {
         output.json(&models.iter().map(summary_json).collect())?;
     } else {
         let mut table = Table::new(&[
@@ -24,7 +50,7 @@ pub fn list(context: &Context, wanted: &LsArguments, output: &mut Output) -> Res
             ("STATE", Align::Left),
             ("SOURCE", Align::Left),
         ]);
-        for model in &models {
+        for model in models {
             table.row([
                 model.id.to_string(),
                 model.name.clone(),
@@ -37,11 +63,7 @@ pub fn list(context: &Context, wanted: &LsArguments, output: &mut Output) -> Res
         }
         output.table(&table)?;
         if models.is_empty() {
-            context.say(if query.is_some() {
-                "no model answers to this query"
-            } else {
-                "the store holds no models yet"
-            });
+            context.say(nothing);
         }
     }
     output.finish()?;

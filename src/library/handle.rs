@@ -4,7 +4,7 @@
 
 use super::{
     AddSummary, AppInfo, Check, Hashed, ImportObserver, ImportPlan, ImportRequest, ImportSummary, LibraryError,
-    ModelDetails, ModelSummary, StoreStats, VerifySummary,
+    ModelDetails, ModelSummary, SearchRequest, StoreStats, VerifySummary,
 };
 use super::{add, apps, checks, details, hashing, import, listing, stats, verify};
 use crate::base::{Clock, Timestamp};
@@ -97,9 +97,15 @@ impl Library {
         add::add(self, reference)
     }
 
-    /// The models that answer a query; all of them without one. Sorted by name unless the query says otherwise.
+    /// The models that answer a query; all of them without one. A query with words is answered by relevance, any other
+    /// by name, unless it says otherwise.
     pub fn list(&self, query: Option<&str>) -> Result<Vec<ModelSummary>, LibraryError> {
         listing::list(self, query)
+    }
+
+    /// As `list`, at most a page of answers, and with hubs in mind: a source that is none of ours is refused.
+    pub fn search(&self, request: &SearchRequest) -> Result<Vec<ModelSummary>, LibraryError> {
+        listing::search(self, request)
     }
 
     /// Everything about the one model a REF names (id, name, path in a mount, `sha256:<hex>`, AutoV2, `hf:…`).

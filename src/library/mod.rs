@@ -28,6 +28,6 @@ pub use handle::{Library, LibraryOptions};
 pub use mounted::{ChangeListener, Mounted, Opened};
 pub use report::{
     AddSummary, AppInfo, Check, CheckStatus, Hashed, ImportMode, ImportObserver, ImportPlan, ImportRequest,
-    ImportSummary, ModeCosts, ModelDetails, ModelSummary, OriginInfo, Refusal, StatsRow, StoreStats, VerifyFinding,
-    VerifySummary,
+    ImportSummary, ModeCosts, ModelDetails, ModelSummary, OriginInfo, Refusal, SearchRequest, StatsRow, StoreStats,
+    VerifyFinding, VerifySummary,
 };

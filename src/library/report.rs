@@ -159,6 +159,17 @@ pub struct ModelSummary {
     pub deleted: bool,
 }
 
+/// What a search is asked; each flag is as if its `key:value` stood in the query.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SearchRequest {
+    pub query: String,
+    pub source: Option<String>,
+    pub model_type: Option<String>,
+    pub base: Option<String>,
+    pub sort: Option<String>,
+    pub limit: Option<u32>,
+}
+
 /// Everything that is known about one model.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ModelDetails {

@@ -16,7 +16,7 @@ pub(super) const RESERVED_NAMES: [&str; 4] = ["by", "search", "hubs", "store"];
 const NO_BASE: &str = "unknown";
 
 /// Directories that are there in every store, parents first.
-const STATIC: [&str; 15] = [
+const STATIC: [&str; 16] = [
     "by",
     "by/type",
     "by/base",
@@ -27,6 +27,7 @@ const STATIC: [&str; 15] = [
     "by/state/remote",
     "by/state/partial",
     "by/state/resident",
+    "search",
     "store",
     "hubs",
     "hubs/huggingface",
