@@ -18,6 +18,7 @@ mod names;
 mod reader;
 mod rows;
 mod search;
+mod searches;
 mod seed;
 mod snapshot;
 mod targets;
@@ -31,6 +32,7 @@ pub use rows::{
     BlobRow, BundleRow, FileMark, HashRow, ImportRow, LinkRow, ModelRow, NewBlob, NewBundle, NewModel, OriginRow,
     TypeCount,
 };
+pub use searches::SearchRow;
 pub use writer::Writer;
 
 #[cfg(test)]

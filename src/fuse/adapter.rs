@@ -11,7 +11,7 @@ use super::handles::{Body, Handles, OpenDirectory, OpenFile};
 use super::listing::{self, Room};
 use super::nodes::{GENERATION, KernelNode, Passthrough};
 use super::reading;
-use crate::base::{BlobId, InodeNo};
+use crate::base::{BlobId, Fault, FaultKind, InodeNo};
 use crate::tree::{Attributes, LiveFile, NodeKind};
 use fuser::{
     AccessFlags, BackingId, BsdFileFlags, Errno, FileAttr, FileHandle, Filesystem, FopenFlags, INodeNo as KernelIno,
@@ -31,8 +31,10 @@ const MAX_REQUEST_BYTES: u32 = 1024 * 1024;
 const MAX_BACKGROUND: u16 = 64;
 /// Longest name the mount takes, as everywhere on Linux.
 const NAME_BYTES_MAX: u32 = 255;
-/// What shows nothing but search results: deleting there means nothing, so it is refused for ever.
-const FOUND_ONLY: [&str; 2] = ["by", "search"];
+/// What shows nothing but what is known of the models: deleting there means nothing, so it is refused for ever.
+const FACTS_ONLY: &str = "by";
+/// Where directories are made and removed.
+const QUERIES: &str = "search";
 
 /// What the session and the kernel's threads share.
 pub struct Core {
@@ -179,10 +181,46 @@ impl Core {
         }
     }
 
-    /// Names in search results cannot be removed at all, others not yet.
-    fn refusal(&self, directory: KernelIno) -> Errno {
-        let place = KernelNode::from_kernel(directory).and_then(|node| self.backend.place(node.ino()));
-        if place.is_some_and(|place| FOUND_ONLY.contains(&place.as_str())) { Errno::EPERM } else { Errno::EROFS }
+    fn is_in(&self, directory: KernelIno, place: &str) -> bool {
+        let found = KernelNode::from_kernel(directory).and_then(|node| self.backend.place(node.ino()));
+        found.is_some_and(|found| found.as_str() == place)
+    }
+
+    /// Lets the library change a directory, for its owner; only queries can be changed yet.
+    fn change<T>(
+        &self,
+        request: &Request,
+        parent: KernelIno,
+        name: &OsStr,
+        change: impl FnOnce(&dyn Backend, InodeNo, &str) -> Result<T, Fault>,
+    ) -> Result<T, Errno> {
+        let directory = KernelNode::from_kernel(parent).ok_or(Errno::ENOENT)?.ino();
+        if !self.is_in(parent, QUERIES) {
+            return Err(Errno::EROFS);
+        }
+        if request.uid() != self.owner.uid && request.uid() != 0 {
+            return Err(Errno::EPERM);
+        }
+        // What is not UTF-8 is no query.
+        let name = name.to_str().ok_or(Errno::EINVAL)?;
+        change(self.backend.as_ref(), directory, name).map_err(|fault| {
+            tracing::debug!(name, "refused: {fault}");
+            errno_of(fault.kind)
+        })
+    }
+
+    /// As `change`, for what takes names away. Those under `by/` cannot be removed at all, others not yet.
+    fn remove(
+        &self,
+        request: &Request,
+        parent: KernelIno,
+        name: &OsStr,
+        change: impl FnOnce(&dyn Backend, InodeNo, &str) -> Result<(), Fault>,
+    ) -> Result<(), Errno> {
+        if self.is_in(parent, FACTS_ONLY) {
+            return Err(Errno::EPERM);
+        }
+        self.change(request, parent, name, change)
     }
 }
 
@@ -436,6 +474,7 @@ impl Filesystem for Adapter {
 
     fn access(&self, _request: &Request, ino: KernelIno, mask: AccessFlags, reply: ReplyEmpty) {
         let answer = self.node(ino).and_then(|(_, of)| match of.kind {
+            NodeKind::Directory if self.0.is_in(ino, QUERIES) => Ok(()),
             _ if mask.contains(AccessFlags::W_OK) => Err(Errno::EROFS),
             NodeKind::Blob(_) | NodeKind::Live(_) if mask.contains(AccessFlags::X_OK) => Err(Errno::EACCES),
             NodeKind::Directory | NodeKind::Blob(_) | NodeKind::Live(_) => Ok(()),
@@ -489,16 +528,25 @@ impl Filesystem for Adapter {
         reply.error(Errno::EROFS);
     }
 
-    fn mkdir(&self, _request: &Request, _parent: KernelIno, _name: &OsStr, _mode: u32, _umask: u32, reply: ReplyEntry) {
-        reply.error(Errno::EROFS);
+    fn mkdir(&self, request: &Request, parent: KernelIno, name: &OsStr, _mode: u32, _umask: u32, reply: ReplyEntry) {
+        match self.0.change(request, parent, name, |backend, parent, name| backend.make_directory(parent, name)) {
+            Ok(of) => {
+                let (node, attr) = self.0.entry(&of);
+                let lifetimes = attributes::lifetimes(of.kind, node);
+                reply.entry_with_ttls(&lifetimes.attributes, &lifetimes.name, &attr, GENERATION);
+            }
+            Err(errno) => reply.error(errno),
+        }
     }
 
-    fn unlink(&self, _request: &Request, parent: KernelIno, _name: &OsStr, reply: ReplyEmpty) {
-        reply.error(self.0.refusal(parent));
+    fn unlink(&self, request: &Request, parent: KernelIno, name: &OsStr, reply: ReplyEmpty) {
+        let done = self.0.remove(request, parent, name, |backend, parent, name| backend.remove_name(parent, name));
+        reply_empty(done, reply);
     }
 
-    fn rmdir(&self, _request: &Request, parent: KernelIno, _name: &OsStr, reply: ReplyEmpty) {
-        reply.error(self.0.refusal(parent));
+    fn rmdir(&self, request: &Request, parent: KernelIno, name: &OsStr, reply: ReplyEmpty) {
+        let done = self.0.remove(request, parent, name, |backend, parent, name| backend.remove_directory(parent, name));
+        reply_empty(done, reply);
     }
 
     fn symlink(&self, _request: &Request, _parent: KernelIno, _name: &OsStr, _target: &Path, reply: ReplyEntry) {
@@ -507,15 +555,23 @@ impl Filesystem for Adapter {
 
     fn rename(
         &self,
-        _request: &Request,
+        request: &Request,
         parent: KernelIno,
-        _name: &OsStr,
-        _new_parent: KernelIno,
-        _new_name: &OsStr,
-        _flags: RenameFlags,
+        name: &OsStr,
+        new_parent: KernelIno,
+        new_name: &OsStr,
+        flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        reply.error(self.0.refusal(parent));
+        let done = self.0.remove(request, parent, name, |backend, parent, name| {
+            let to = KernelNode::from_kernel(new_parent).zip(new_name.to_str());
+            let exchanges = flags.contains(RenameFlags::RENAME_EXCHANGE);
+            match to.filter(|_| !exchanges) {
+                Some((new_parent, new_name)) => backend.rename(parent, name, new_parent.ino(), new_name),
+                None => Err(Fault::new(FaultKind::Invalid, "this is no rename", "")),
+            }
+        });
+        reply_empty(done, reply);
     }
 
     fn link(&self, _request: &Request, _ino: KernelIno, _new_parent: KernelIno, _new_name: &OsStr, reply: ReplyEntry) {

@@ -5,9 +5,9 @@
 
 use crate::base::{BlobId, ByteRange, EntryName, Fault, InodeNo};
 use crate::fetch::RemoteFile;
-use crate::library::{Mounted, Opened};
+use crate::library::{Mounted, Names, Opened};
 use crate::store::Space;
-use crate::tree::{Attributes, Child, Listing, LiveFile};
+use crate::tree::{Attributes, Child, LiveFile};
 use bytes::Bytes;
 use std::fs::File;
 use std::path::PathBuf;
@@ -58,6 +58,11 @@ pub trait Backend: Send + Sync + 'static {
     /// The first name of the path of a directory: which kind of place it is.
     fn place(&self, directory: InodeNo) -> Option<EntryName>;
 
+    fn make_directory(&self, parent: InodeNo, name: &str) -> Result<Attributes, Fault>;
+    fn remove_directory(&self, parent: InodeNo, name: &str) -> Result<(), Fault>;
+    fn remove_name(&self, parent: InodeNo, name: &str) -> Result<(), Fault>;
+    fn rename(&self, parent: InodeNo, name: &str, new_parent: InodeNo, new_name: &str) -> Result<(), Fault>;
+
     fn is_resident(&self, blob: BlobId) -> bool;
     fn open(&self, blob: BlobId) -> Result<Content, Fault>;
     fn live(&self, file: LiveFile) -> Vec<u8>;
@@ -77,9 +82,9 @@ pub trait Backend: Send + Sync + 'static {
     fn stop(&self);
 }
 
-impl Entries for Listing {
+impl Entries for Names {
     fn from(&self, index: usize) -> Box<dyn Iterator<Item = Child> + '_> {
-        Box::new(self.iter_from(index))
+        self.iter_from(index)
     }
 }
 
@@ -100,23 +105,39 @@ impl Ranges for RemoteFile {
 
 impl Backend for Mounted {
     fn attributes(&self, ino: InodeNo) -> Option<Attributes> {
-        self.tree().attributes(ino)
+        Self::attributes(self, ino)
     }
 
     fn lookup(&self, directory: InodeNo, name: &str) -> Option<Attributes> {
-        self.tree().lookup(directory, name)
+        Self::lookup(self, directory, name)
     }
 
     fn parent(&self, directory: InodeNo) -> Option<InodeNo> {
-        self.tree().parent(directory)
+        Self::parent(self, directory)
     }
 
     fn entries(&self, directory: InodeNo) -> Option<Arc<dyn Entries>> {
-        self.tree().listing(directory).map(|listing| Arc::new(listing) as Arc<dyn Entries>)
+        Self::listing(self, directory).map(|names| Arc::new(names) as Arc<dyn Entries>)
     }
 
     fn place(&self, directory: InodeNo) -> Option<EntryName> {
-        self.tree().path_of_directory(directory)?.names().next()
+        Self::place(self, directory)
+    }
+
+    fn make_directory(&self, parent: InodeNo, name: &str) -> Result<Attributes, Fault> {
+        Self::make_directory(self, parent, name)
+    }
+
+    fn remove_directory(&self, parent: InodeNo, name: &str) -> Result<(), Fault> {
+        Self::remove_directory(self, parent, name)
+    }
+
+    fn remove_name(&self, parent: InodeNo, name: &str) -> Result<(), Fault> {
+        Self::remove_name(self, parent, name)
+    }
+
+    fn rename(&self, parent: InodeNo, name: &str, new_parent: InodeNo, new_name: &str) -> Result<(), Fault> {
+        Self::rename(self, parent, name, new_parent, new_name)
     }
 
     fn is_resident(&self, blob: BlobId) -> bool {

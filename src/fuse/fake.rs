@@ -226,6 +226,22 @@ impl Backend for Fake {
         None
     }
 
+    fn make_directory(&self, _parent: InodeNo, _name: &str) -> Result<Attributes, Fault> {
+        Err(Fault::new(FaultKind::ReadOnly, "nothing changes here", ""))
+    }
+
+    fn remove_directory(&self, _parent: InodeNo, _name: &str) -> Result<(), Fault> {
+        Err(Fault::new(FaultKind::ReadOnly, "nothing changes here", ""))
+    }
+
+    fn remove_name(&self, _parent: InodeNo, _name: &str) -> Result<(), Fault> {
+        Err(Fault::new(FaultKind::ReadOnly, "nothing changes here", ""))
+    }
+
+    fn rename(&self, _parent: InodeNo, _name: &str, _to: InodeNo, _new_name: &str) -> Result<(), Fault> {
+        Err(Fault::new(FaultKind::ReadOnly, "nothing changes here", ""))
+    }
+
     fn is_resident(&self, blob: BlobId) -> bool {
         self.find(blob).is_some_and(|file| file.resident)
     }

@@ -25,7 +25,7 @@ mod verify;
 
 pub use error::LibraryError;
 pub use handle::{Library, LibraryOptions};
-pub use mounted::{ChangeListener, Mounted, Opened};
+pub use mounted::{ChangeListener, Mounted, Names, Opened};
 pub use report::{
     AddSummary, AppInfo, Check, CheckStatus, Hashed, ImportMode, ImportObserver, ImportPlan, ImportRequest,
     ImportSummary, ModeCosts, ModelDetails, ModelSummary, OriginInfo, Refusal, SearchRequest, StatsRow, StoreStats,

@@ -145,6 +145,9 @@ pub(super) fn percent(present: u64, size: u64) -> String {
 impl Mounted {
     /// Names of the extended attributes of a node that have a value, in order.
     pub fn attribute_names(&self, ino: InodeNo) -> Vec<String> {
+        if let Some(names) = self.query_attribute_names(ino) {
+            return names;
+        }
         let Some(subject) = self.subject(ino) else { return Vec::new() };
         let there = ATTRIBUTES.iter().filter(|(_, value)| value(&subject).is_some());
         there.map(|(name, _)| (*name).to_owned()).collect()
@@ -152,6 +155,9 @@ impl Mounted {
 
     /// Value of one; `None` when it is absent. From memory or the local catalog.
     pub fn attribute(&self, ino: InodeNo, name: &str) -> Option<Vec<u8>> {
+        if let Some(value) = self.query_attribute(ino, name) {
+            return Some(value);
+        }
         let (_, value) = ATTRIBUTES.iter().find(|(known, _)| *known == name)?;
         value(&self.subject(ino)?).map(String::into_bytes)
     }

@@ -6,6 +6,7 @@
 use super::super::LibraryError;
 use super::facts::Facts;
 use super::machinery_fault;
+use super::searches::Searches;
 use crate::base::BlobId;
 use crate::catalog::{Catalog, CatalogError, Watcher};
 use crate::tree::{Tree, TreeChange};
@@ -60,9 +61,23 @@ impl Current {
         let after = Arc::new(after);
         *self.tree.write() = Arc::clone(&after);
         self.facts.forget(&changed);
+        self.tell(&after, &change);
+        Ok(())
+    }
+
+    fn tell(&self, tree: &Tree, change: &TreeChange) {
         let listener = self.listener.lock().clone();
         if let Some(listener) = listener {
-            listener(&after, &change);
+            listener(tree, change);
+        }
+    }
+
+    /// Answers the queries of `search/` again after a change of the catalog.
+    fn search(&self, searches: &Searches) -> Result<(), CatalogError> {
+        let tree = self.tree();
+        let change = searches.follow(&tree)?;
+        if change != TreeChange::default() {
+            self.tell(&tree, &change);
         }
         Ok(())
     }
@@ -75,13 +90,13 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    pub fn start(current: Arc<Current>) -> Result<Self, LibraryError> {
+    pub fn start(current: Arc<Current>, searches: Arc<Searches>) -> Result<Self, LibraryError> {
         let watcher = current.catalog.watcher()?;
         let stopping = Arc::new((Mutex::new(false), Condvar::new()));
         let signal = Arc::clone(&stopping);
         let thread = std::thread::Builder::new()
             .name("modelfs-follow".to_owned())
-            .spawn(move || follow(&current, watcher, &signal))
+            .spawn(move || follow(&current, &searches, watcher, &signal))
             .map_err(|error| machinery_fault(&error))?;
         Ok(Self { stopping, thread })
     }
@@ -96,10 +111,16 @@ impl Follower {
     }
 }
 
-fn follow(current: &Current, mut watcher: Watcher, (flag, wake): &(Mutex<bool>, Condvar)) {
+fn follow(current: &Current, searches: &Searches, mut watcher: Watcher, (flag, wake): &(Mutex<bool>, Condvar)) {
     let mut failing = false;
     loop {
-        let result = watcher.changed().and_then(|changed| if changed { current.refresh() } else { Ok(()) });
+        let result = watcher.changed().and_then(|changed| {
+            if !changed {
+                return Ok(());
+            }
+            current.refresh()?;
+            current.search(searches)
+        });
         match result {
             Ok(()) => failing = false,
             // Once, not twenty times a second.

@@ -8,7 +8,10 @@ mod books;
 mod facts;
 mod follower;
 mod live;
+mod namespace;
 mod opening;
+mod queries;
+mod searches;
 
 use super::{Library, LibraryError};
 use crate::base::{BlobId, Fault, FaultKind};
@@ -20,11 +23,13 @@ use books::Books;
 use facts::Facts;
 use follower::{Current, Follower};
 use parking_lot::Mutex;
+use searches::Searches;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::{Handle, Runtime};
 
+pub use namespace::Names;
 pub use opening::Opened;
 
 /// Told after the new tree is in place, from the follower's thread or the engine's, under no lock.
@@ -49,6 +54,7 @@ struct Inner {
     library: Library,
     current: Arc<Current>,
     facts: Arc<Facts>,
+    searches: Arc<Searches>,
     engine: Engine,
     handle: Handle,
     /// Ends reads of whole files at a stop.
@@ -75,17 +81,19 @@ impl Mounted {
             .map_err(|error| machinery_fault(&error))?;
         let facts = Arc::new(Facts::new(library.catalog().clone()));
         let current = Arc::new(Current::load(library.catalog().clone(), Arc::clone(&facts))?);
+        let searches =
+            Arc::new(Searches::load(library.catalog().clone(), Arc::clone(library.clock()), &current.tree())?);
         let options = library.options();
         let engine_options =
             EngineOptions { promote_after_bytes: options.promote_after_bytes, read_timeout: options.read_timeout };
         let books = Arc::new(Books::new(library.clone(), Arc::clone(&current)));
         let hubs = HubSet::new(options.hubs.clone());
         let engine = Engine::new(library.store().clone(), hubs, engine_options, books, runtime.handle().clone());
-        let follower = Follower::start(Arc::clone(&current))?;
+        let follower = Follower::start(Arc::clone(&current), Arc::clone(&searches))?;
         let handle = runtime.handle().clone();
         let machinery = Mutex::new(Some(Machinery { follower, runtime }));
         let (library, cancel) = (library.clone(), Cancel::new());
-        Ok(Self { inner: Arc::new(Inner { library, current, facts, engine, handle, cancel, machinery }) })
+        Ok(Self { inner: Arc::new(Inner { library, current, facts, searches, engine, handle, cancel, machinery }) })
     }
 
     /// The tree of this moment.

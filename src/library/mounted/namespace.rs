@@ -1,0 +1,156 @@
+//! The namespace of a mount: the tree of this moment, and the directories below `search/` in it.
+//!
+//! Invariant: what is listed can be looked up and has attributes. Names below `search/` are not counted as links: they
+//! come and go with their queries. Not here: the tree, the queries.
+
+use super::Mounted;
+use super::queries::Queries;
+use super::searches::Place;
+use crate::base::{EntryName, Fault, FaultKind, InodeNo};
+use crate::tree::{Attributes, Child, Listing, NodeKind};
+use std::sync::Arc;
+
+/// The entries of a directory as they were when it was opened.
+pub enum Names {
+    Tree(Listing),
+    Found(Vec<Child>),
+}
+
+impl Names {
+    /// Entries from a position on, in order.
+    pub fn iter_from(&self, index: usize) -> Box<dyn Iterator<Item = Child> + '_> {
+        match self {
+            Self::Tree(listing) => Box::new(listing.iter_from(index)),
+            Self::Found(children) => Box::new(children.iter().skip(index).cloned()),
+        }
+    }
+}
+
+/// One attribute of a query's directory.
+type QueryValue = fn(&super::queries::Folder) -> Option<String>;
+
+const QUERY_ATTRIBUTES: &[(&str, QueryValue)] = &[
+    ("user.modelfs.state", |folder| Some(if folder.error.is_some() { "failed" } else { "complete" }.to_owned())),
+    ("user.modelfs.query", |folder| {
+        Some(if folder.parent.is_none() { folder.row.query.clone() } else { folder.query.to_string() })
+    }),
+    ("user.modelfs.count", |folder| Some(folder.count().to_string())),
+    ("user.modelfs.error", |folder| folder.error.clone()),
+];
+
+impl Mounted {
+    pub fn attributes(&self, ino: InodeNo) -> Option<Attributes> {
+        let searches = &self.inner.searches;
+        let below =
+            |queries: &Queries, parent: Option<i64>| u32::try_from(queries.below(parent).count()).unwrap_or(u32::MAX);
+        if Some(ino) == searches.root() {
+            let of = self.tree().attributes(ino)?;
+            return Some(Attributes { nlink: of.nlink.saturating_add(below(&searches.shown(), None)), ..of });
+        }
+        let known = self.tree().attributes(ino);
+        if known.is_some() {
+            return known;
+        }
+        let shown = searches.shown();
+        let folder = shown.folder(ino)?;
+        let mtime = *folder.live.mtime.lock();
+        let nlink = below(&shown, Some(folder.row.id)).saturating_add(2);
+        Some(Attributes { ino, kind: NodeKind::Directory, size_bytes: 0, mtime, nlink })
+    }
+
+    pub fn lookup(&self, directory: InodeNo, name: &str) -> Option<Attributes> {
+        let Some(place) = self.inner.searches.place(directory) else { return self.tree().lookup(directory, name) };
+        let shown = self.inner.searches.shown();
+        let key = key_of(place);
+        if let Some(folder) = shown.child(key, name) {
+            return self.attributes(folder.ino);
+        }
+        let hit = shown.folders.get(&key?)?.find(name)?;
+        self.tree().attributes(InodeNo::of_blob(hit.blob)?)
+    }
+
+    /// The directory above; the root's is the root.
+    pub fn parent(&self, directory: InodeNo) -> Option<InodeNo> {
+        let searches = &self.inner.searches;
+        match searches.place(directory) {
+            Some(Place::Query(id)) => {
+                let shown = searches.shown();
+                match shown.folders.get(&id)?.parent {
+                    Some(above) => shown.folders.get(&above).map(|folder| folder.ino),
+                    None => searches.root(),
+                }
+            }
+            Some(Place::Root) | None => self.tree().parent(directory),
+        }
+    }
+
+    pub fn listing(&self, directory: InodeNo) -> Option<Names> {
+        match self.inner.searches.place(directory) {
+            Some(place) => Some(Names::Found(self.inner.searches.shown().children(key_of(place)))),
+            None => self.tree().listing(directory).map(Names::Tree),
+        }
+    }
+
+    /// The first name of the path of a directory: which kind of place it is.
+    pub fn place(&self, directory: InodeNo) -> Option<EntryName> {
+        let known = match self.inner.searches.place(directory) {
+            Some(_) => self.inner.searches.root()?,
+            None => directory,
+        };
+        self.tree().path_of_directory(known)?.names().next()
+    }
+
+    /// Makes a directory: below `search/` a query, nothing elsewhere.
+    pub fn make_directory(&self, parent: InodeNo, name: &str) -> Result<Attributes, Fault> {
+        let place = self.inner.searches.place(parent).ok_or_else(read_only)?;
+        let ino = self.inner.searches.make(&self.tree(), place, name)?;
+        self.attributes(ino).ok_or_else(|| Fault::new(FaultKind::NotFound, format!("`{name}` was removed again"), ""))
+    }
+
+    /// Forgets a query.
+    pub fn remove_directory(&self, parent: InodeNo, name: &str) -> Result<(), Fault> {
+        let place = self.inner.searches.place(parent).ok_or_else(read_only)?;
+        self.inner.searches.remove(place, name)
+    }
+
+    /// Takes an answer out of the directory of one query.
+    pub fn remove_name(&self, parent: InodeNo, name: &str) -> Result<(), Fault> {
+        let place = self.inner.searches.place(parent).ok_or_else(read_only)?;
+        self.inner.searches.hide(place, name)
+    }
+
+    /// Gives a query another name in its directory.
+    pub fn rename(&self, parent: InodeNo, name: &str, new_parent: InodeNo, new_name: &str) -> Result<(), Fault> {
+        let place = self.inner.searches.place(parent).ok_or_else(read_only)?;
+        if parent != new_parent {
+            let what = format!("`{name}` stays in its directory");
+            return Err(Fault::new(FaultKind::NotPermitted, what, "make the query there with mkdir"));
+        }
+        self.inner.searches.rename(place, name, new_name)
+    }
+
+    /// Names of the attributes of a query's directory.
+    pub(super) fn query_attribute_names(&self, ino: InodeNo) -> Option<Vec<String>> {
+        let shown = self.inner.searches.shown();
+        let folder = Arc::clone(shown.folder(ino)?);
+        let there = QUERY_ATTRIBUTES.iter().filter(|(_, value)| value(&folder).is_some());
+        Some(there.map(|(name, _)| (*name).to_owned()).collect())
+    }
+
+    pub(super) fn query_attribute(&self, ino: InodeNo, name: &str) -> Option<Vec<u8>> {
+        let shown = self.inner.searches.shown();
+        let (_, value) = QUERY_ATTRIBUTES.iter().find(|(known, _)| *known == name)?;
+        value(shown.folder(ino)?).map(String::into_bytes)
+    }
+}
+
+const fn key_of(place: Place) -> Option<i64> {
+    match place {
+        Place::Root => None,
+        Place::Query(id) => Some(id),
+    }
+}
+
+fn read_only() -> Fault {
+    Fault::new(FaultKind::ReadOnly, "this part of the mount cannot be changed", "")
+}

@@ -1,0 +1,176 @@
+//! The directories below `search/` of a mount: queries that are made, read, refined, renamed and removed.
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::process::Command;
+use std::time::Duration;
+use support::mounted::{Fuse, Mounted, Sandbox, eventually, fuse_or_skip, modelfs_xattr};
+use support::tiny::lora;
+
+/// DESIGN: a change made by another process is visible within 250 ms; the rest is for a loaded test machine.
+const VISIBLE_MAX: Duration = Duration::from_millis(2000);
+
+fn stocked() -> Sandbox {
+    let sandbox = Sandbox::new();
+    for (seed, name) in [(1, "anime style"), (2, "animagineXLV3"), (3, "Landscape")] {
+        sandbox.write(format!("in/{name}.safetensors"), lora(seed));
+    }
+    sandbox.run(["import", "in"]).success();
+    sandbox
+}
+
+fn names(mount: &Mounted, folder: &str) -> Vec<String> {
+    let entries = fs::read_dir(mount.path(folder)).unwrap_or_else(|error| panic!("{folder}: {error}"));
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+fn xattr(mount: &Mounted, folder: &str, name: &str) -> Option<String> {
+    modelfs_xattr(&mount.path(folder), name)
+}
+
+fn errno(result: std::io::Result<()>) -> Option<i32> {
+    result.expect_err("refused").raw_os_error()
+}
+
+fn shell(mount: &Mounted, script: &str) -> std::process::Output {
+    Command::new("sh").args(["-c", script]).current_dir(mount.directory()).output().expect("a shell")
+}
+
+#[test]
+fn a_query_is_a_directory_of_the_same_files() {
+    if fuse_or_skip() == Fuse::Skip {
+        return;
+    }
+    let sandbox = stocked();
+    let mount = sandbox.mount(&[]);
+    for unknown in ["search/anything", "search/type:lora", "search/.hidden"] {
+        assert!(fs::metadata(mount.path(unknown)).is_err(), "{unknown}");
+    }
+    assert_eq!(names(&mount, "search"), Vec::<String>::new(), "a look makes nothing");
+
+    fs::create_dir(mount.path("search/anim size<1GB")).expect("made");
+    assert_eq!(names(&mount, "search"), ["anim size<1GB"]);
+    assert_eq!(names(&mount, "search/anim size<1GB"), ["animagineXLV3.safetensors", "anime style.safetensors"]);
+    let found = mount.path("search/anim size<1GB/animagineXLV3.safetensors");
+    assert_eq!(fs::read(&found).expect("readable"), lora(2));
+    let by_type = fs::metadata(mount.path("by/type/lora/animagineXLV3.safetensors")).expect("a file");
+    assert_eq!(fs::metadata(&found).expect("a file").ino(), by_type.ino());
+    for (name, expected) in
+        [("state", Some("complete")), ("query", Some("anim size<1GB")), ("count", Some("2")), ("error", None)]
+    {
+        assert_eq!(xattr(&mount, "search/anim size<1GB", name).as_deref(), expected, "{name}");
+    }
+
+    fs::create_dir(mount.path("search/anim size<1GB/xl v3")).expect("refined");
+    assert_eq!(names(&mount, "search/anim size<1GB/xl v3"), ["animagineXLV3.safetensors"]);
+    assert_eq!(xattr(&mount, "search/anim size<1GB/xl v3", "query").as_deref(), Some("anim size<1GB xl v3"));
+    let links = |folder: &str| fs::metadata(mount.path(folder)).expect("a directory").nlink();
+    assert_eq!((links("search"), links("search/anim size<1GB")), (3, 3));
+    mount.unmount();
+
+    let mount = sandbox.mount(&[]);
+    assert_eq!(names(&mount, "search/anim size<1GB/xl v3"), ["animagineXLV3.safetensors"], "queries are kept");
+    mount.unmount();
+}
+
+#[test]
+fn what_cannot_be_a_query_is_refused() {
+    if fuse_or_skip() == Fuse::Skip {
+        return;
+    }
+    let sandbox = stocked();
+    let mount = sandbox.mount(&[]);
+    let make = |name: &str| fs::create_dir(mount.path(name));
+    for wrong in ["search/type:lorax", "search/(a", "search/a\nb", "search/colour:red"] {
+        assert_eq!(errno(make(wrong)), Some(libc::EINVAL), "{wrong}");
+    }
+    make("search/\"a%2Fb\"").expect("a slash can be asked for");
+    assert_eq!(xattr(&mount, "search/\"a%2Fb\"", "query").as_deref(), Some("\"a/b\""));
+    assert_eq!(errno(make("search/\"a%2Fb\"")), Some(libc::EEXIST));
+    for elsewhere in ["new", "by/type/new", "comfyui/new", "store/new"] {
+        assert_eq!(errno(make(elsewhere)), Some(libc::EROFS), "{elsewhere}");
+    }
+    make("search/anim").expect("made");
+    assert_eq!(errno(make("search/anim/anime style.safetensors")), Some(libc::EEXIST));
+    let file = mount.path("search/anim/new file");
+    assert_eq!(fs::write(file, "x").expect_err("refused").raw_os_error(), Some(libc::EROFS));
+    mount.unmount();
+}
+
+#[test]
+fn a_new_model_appears_in_an_open_query_and_names_never_collide() {
+    if fuse_or_skip() == Fuse::Skip {
+        return;
+    }
+    let sandbox = stocked();
+    let mount = sandbox.mount(&[]);
+    fs::create_dir(mount.path("search/anim")).expect("made");
+    let mut open = fs::read_dir(mount.path("search/anim")).expect("opens");
+    open.next().expect("an entry").expect("readable");
+    let before = fs::metadata(mount.path("search/anim")).expect("a directory").mtime_nsec();
+    sandbox.write("more/anime two.safetensors", lora(7));
+    sandbox.write("more/x/anime style.safetensors", lora(8));
+    sandbox.run(["import", "more"]).success();
+    eventually("the new models are there", VISIBLE_MAX, || names(&mount, "search/anim").len() == 4);
+    assert_eq!(open.count(), 1, "a directory that is being read stays as it was");
+    assert_ne!(fs::metadata(mount.path("search/anim")).expect("a directory").mtime_nsec(), before);
+    let found = names(&mount, "search/anim");
+    assert!(found.contains(&"anime style.safetensors".to_owned()), "{found:?}");
+    let marked: Vec<&String> = found.iter().filter(|name| name.starts_with("anime style~")).collect();
+    assert_eq!(marked.len(), 1, "{found:?}");
+    assert_eq!(fs::read(mount.path("search/anim").join(marked[0])).expect("readable"), lora(8));
+    assert_eq!(fs::read(mount.path("search/anim/anime style.safetensors")).expect("readable"), lora(1));
+    mount.unmount();
+}
+
+#[test]
+fn removing_and_renaming_never_touches_a_model() {
+    if fuse_or_skip() == Fuse::Skip {
+        return;
+    }
+    let sandbox = stocked();
+    let mount = sandbox.mount(&[]);
+    for query in ["search/anim", "search/anim/xl", "search/type:lora"] {
+        fs::create_dir(mount.path(query)).expect("made");
+    }
+    let moved = shell(&mount, "mv search/anim search/favourites");
+    assert!(moved.status.success(), "{moved:?}");
+    assert_eq!(names(&mount, "search"), ["favourites", "type:lora"]);
+    assert_eq!(names(&mount, "search/favourites/xl"), ["animagineXLV3.safetensors"]);
+    assert_eq!(xattr(&mount, "search/favourites", "query").as_deref(), Some("anim"));
+
+    fs::remove_file(mount.path("search/favourites/anime style.safetensors")).expect("taken out");
+    assert_eq!(names(&mount, "search/favourites"), ["animagineXLV3.safetensors", "xl"]);
+    assert_eq!(xattr(&mount, "search/favourites", "count").as_deref(), Some("1"));
+    assert!(names(&mount, "search/type:lora").contains(&"anime style.safetensors".to_owned()));
+    let into = fs::rename(mount.path("search/type:lora"), mount.path("search/favourites/y"));
+    assert_eq!(errno(into), Some(libc::EPERM));
+    let away = fs::rename(mount.path("search/type:lora/Landscape.safetensors"), mount.path("search/type:lora/z"));
+    assert_eq!(errno(away), Some(libc::EPERM));
+
+    let removed = shell(&mount, "rm -rf search/*");
+    assert!(removed.status.success() && removed.stderr.is_empty(), "{removed:?}");
+    assert_eq!(names(&mount, "search"), Vec::<String>::new());
+    let models = ["Landscape.safetensors", "animagineXLV3.safetensors", "anime style.safetensors"];
+    assert_eq!(names(&mount, "by/type/lora"), models);
+    assert_eq!(names(&mount, "comfyui/loras"), models);
+    let by = shell(&mount, "rm -rf by/type/lora");
+    assert!(!by.status.success(), "{by:?}");
+    assert_eq!(errno(fs::remove_file(mount.path("by/type/lora/Landscape.safetensors"))), Some(libc::EPERM));
+
+    fs::create_dir(mount.path("search/anim")).expect("made anew");
+    assert_eq!(names(&mount, "search/anim").len(), 2, "what was taken out is back");
+    fs::remove_dir(mount.path("search/anim")).expect("removed with its answers");
+    assert!(fs::metadata(mount.path("search/anim")).is_err());
+    mount.unmount();
+
+    let mount = sandbox.mount(&[]);
+    assert_eq!(names(&mount, "search"), Vec::<String>::new());
+    let _ = sandbox.run(["verify"]).success();
+    mount.unmount();
+}
