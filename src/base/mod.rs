@@ -13,13 +13,15 @@ mod model;
 mod name;
 mod number;
 mod secret;
+mod web_address;
 
 pub use bytes::{ByteRange, RangeSet};
 pub use clock::{Clock, Timestamp};
 pub use digest::{Digest, DigestError};
 pub use fault::{Fault, FaultKind};
-pub use locator::{Locator, LocatorError, RepoId, Revision};
+pub use locator::{FileChoice, Locator, LocatorError, RepoId, Revision};
 pub use model::{BaseModel, BlobState, ModelType, WordError};
 pub use name::{EntryName, NAME_BYTES_MAX, NameError, RelativePath, cannot_be_shown};
 pub use number::{BlobId, BundleId, DirectoryId, InodeNo, ModelId};
 pub use secret::Secret;
+pub use web_address::WebAddress;

@@ -8,6 +8,7 @@ use super::cells::{Answer, Cells, path_bytes, signed};
 use super::reader::no_such_row;
 use super::{BlobRow, CatalogError, FileMark, HashRow, ImportRow, LinkRow, NewBlob, OriginRow, Reader, Writer};
 use crate::base::{BlobId, BlobState, Digest, EntryName};
+use crate::tree::Source;
 use rusqlite::{Params, params};
 use std::path::Path;
 
@@ -90,6 +91,20 @@ impl Reader<'_> {
             ORDER BY id DESC LIMIT 1";
         let values = params![origin.source.as_str(), origin.repo, origin.revision, origin.path];
         self.first(sql, values, "origins", |cells| cells.integer(1).map(BlobId::new))
+    }
+
+    /// Every content a hub has under a repository's name, a path, or both, each with its revision; newest first.
+    pub fn places(
+        &self,
+        source: Source,
+        repo: Option<&str>,
+        path: Option<&str>,
+    ) -> Result<Vec<(BlobId, String)>, CatalogError> {
+        let sql = "SELECT blob_id, revision FROM origins WHERE source = ?1 AND (?2 IS NULL OR repo = ?2) \
+            AND (?3 IS NULL OR path = ?3) ORDER BY id DESC";
+        self.all(sql, params![source.as_str(), repo, path], "origins", |cells| {
+            Ok((BlobId::new(cells.integer(0)?), cells.text(1)?.to_owned()))
+        })
     }
 
     /// What was imported from exactly this path.
@@ -266,7 +281,6 @@ mod tests {
     };
     use super::*;
     use crate::base::FaultKind;
-    use crate::tree::Source;
 
     fn origin(source: Source, path: &str) -> OriginRow {
         OriginRow { source, repo: "org/name".to_owned(), revision: "main".to_owned(), path: path.to_owned() }
@@ -393,6 +407,9 @@ mod tests {
         assert_eq!(delta.models, [entry], "a new source is a change of the model");
         let elsewhere = read(&catalog, |reader| reader.blob_of_origin(&origin(Source::HuggingFace, "z")));
         assert_eq!(elsewhere, None);
+        let places = |repo: Option<&str>, path| read(&catalog, |reader| reader.places(Source::HuggingFace, repo, path));
+        assert_eq!(places(None, Some("x/y.safetensors")), [(blob, "main".to_owned())]);
+        assert_eq!(places(Some("org/none"), Some("x/y.safetensors")), []);
     }
 
     #[test]

@@ -93,6 +93,8 @@ Examples:
 Examples:
   modelfs add hf:stabilityai/stable-diffusion-xl-base-1.0
   modelfs add hf:Comfy-Org/flux1-dev@main/flux1-dev-fp8.safetensors
+  modelfs add https://host.example/loras/style.safetensors
+  modelfs add dir:/mnt/archive/models
   modelfs add https://huggingface.co/lllyasviel/sd-controlnet-canny/tree/main")]
     Add(AddArguments),
     /// Mount the collection; returns when the tree can be used and stays in the background
@@ -271,7 +273,7 @@ impl From<ImportModeWord> for ImportMode {
 
 #[derive(Args)]
 pub struct AddArguments {
-    /// hf:org/name[@revision][/path], or the address of a hub's page
+    /// hf:org/name[@revision][/path], a hub's page, the address of a file, or dir:FOLDER
     #[arg(required = true, value_name = "REF")]
     pub references: Vec<String>,
     /// Print one array with an object per REF

@@ -2,17 +2,25 @@
 
 use super::HubError;
 use super::client::Body;
+use super::folder::Reading;
 use crate::base::{ByteRange, Digest, Locator, RelativePath, RepoId, Revision};
 use crate::tree::Source;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use futures_util::future::BoxFuture;
 
-/// A place the bytes of one file can be had from, pinned to a commit.
+/// A place the bytes of one file can be had from, pinned as far as the hub can pin.
+///
+/// | hub | `repo` | `commit` | `path` |
+/// | --- | --- | --- | --- |
+/// | Hugging Face | `org/name` | the full commit | path |
+/// | Civitai | number of the model | number of the version | number of the file |
+/// | ModelScope | `org/name` | branch or tag: its hash tells whether it is still the file | path |
+/// | web | `https/host:port` | what the server called this content | path and query |
+/// | folder | `file` | size and time of change | absolute path without its first `/` |
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Origin {
     pub source: Source,
     pub repo: RepoId,
-    /// A full commit wherever the hub has commits, so that the file behind it never changes.
     pub commit: Revision,
     pub path: RelativePath,
 }
@@ -36,6 +44,29 @@ pub struct RemoteFile {
     /// Git's blob id, 40 hex digits.
     pub git_sha1: Option<String>,
     pub etag: Option<String>,
+    /// What the hub itself knows it by, where that is not `path`: names can change, numbers cannot.
+    pub known_by: Option<RelativePath>,
+    /// What the hub says it is, as the names of folders an application would keep it in; outermost first.
+    pub folders: Vec<String>,
+}
+
+/// What a hub says about a repository in words for people.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct About {
+    pub creator: Option<String>,
+    pub license: Option<String>,
+    pub tags: Vec<String>,
+    pub trigger_words: Vec<String>,
+}
+
+/// A file that a hub knows by its hash.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Known {
+    pub sha256: Digest,
+    pub locator: Locator,
+    /// As in `RemoteFile`.
+    pub folders: Vec<String>,
+    pub about: About,
 }
 
 /// A repository at one commit.
@@ -45,24 +76,36 @@ pub struct RemoteFile {
 /// `folded` names such pairs for whoever copies the folder to a filesystem that does not.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RepoListing {
+    pub source: Source,
     /// The hub's own name of the repository, which may differ from the asked one in case or after a rename.
     pub repo: RepoId,
+    /// Names exactly this state of it.
     pub commit: Revision,
+    /// What its files are asked for by: the commit, unless the hub only knows branches.
+    pub asked_by: Revision,
     pub files: Vec<RemoteFile>,
     /// Entries that cannot be shown, as the hub spells them (at most `NAME_SHOWN_CHARS_MAX`, controls escaped), with the reason.
     pub refused: Vec<(String, String)>,
     pub folded: Vec<(RelativePath, RelativePath)>,
     /// The hub asks for an agreement before it gives out the bytes.
     pub gated: bool,
+    /// Every tag as the hub has it.
     pub tags: Vec<String>,
+    pub about: About,
 }
 
-/// A hub of model files.
+/// A hub of model files. To add one: a file with an `impl Hub`, and a line in `HubSet::new`.
 pub trait Hub: Send + Sync {
     fn source(&self) -> Source;
 
     /// Lists what the locator names: a repository, a folder of it, or one file.
     fn describe<'a>(&'a self, locator: &'a Locator) -> BoxFuture<'a, Result<RepoListing, HubError>>;
+
+    /// Which of these contents the hub knows, for hubs that can be asked by hash. The rest know none.
+    fn known<'a>(&'a self, sha256s: &'a [Digest]) -> BoxFuture<'a, Result<Vec<Known>, HubError>> {
+        let _ = sha256s;
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
 
     /// Opens a stream of exactly `range`. The answer's place, total and identity are checked before this returns.
     fn open_range<'a>(
@@ -75,14 +118,30 @@ pub trait Hub: Send + Sync {
 
 /// The bytes of one range, in order. Dropping it closes the connection.
 pub struct RangeStream {
-    body: Body,
+    body: Bytestream,
     range: ByteRange,
+    /// Bytes before the range that a server sends although nobody asked for them.
+    skip_bytes: u64,
     given_bytes: u64,
+}
+
+enum Bytestream {
+    Answer(Body),
+    File(Reading),
 }
 
 impl RangeStream {
     pub(super) fn new(body: Body, range: ByteRange) -> Self {
-        Self { body, range, given_bytes: 0 }
+        Self { body: Bytestream::Answer(body), range, skip_bytes: 0, given_bytes: 0 }
+    }
+
+    /// The range out of the whole file.
+    pub(super) fn out_of_whole(body: Body, range: ByteRange) -> Self {
+        Self { skip_bytes: range.start(), ..Self::new(body, range) }
+    }
+
+    pub(super) fn of_file(reading: Reading, range: ByteRange) -> Self {
+        Self { body: Bytestream::File(reading), range, skip_bytes: 0, given_bytes: 0 }
     }
 
     pub fn range(&self) -> ByteRange {
@@ -91,28 +150,42 @@ impl RangeStream {
 
     /// Host the bytes come from, for logs.
     pub fn host(&self) -> &str {
-        self.body.host()
+        match &self.body {
+            Bytestream::Answer(body) => body.host(),
+            Bytestream::File(_) => "this machine",
+        }
     }
 
     /// The next piece, or nothing once exactly the whole range was given. A body that ends early or goes on is an error.
     pub async fn next(&mut self) -> Option<Result<Bytes, HubError>> {
-        if self.given_bytes == self.range.len() {
-            return None;
-        }
-        match self.body.next().await {
-            Err(error) => Some(Err(error)),
-            Ok(None) => Some(Err(HubError::Cut {
-                host: self.body.host().to_owned(),
-                asked_bytes: self.range.len(),
-                given_bytes: self.given_bytes,
-            })),
-            Ok(Some(mut bytes)) => {
-                // What follows the range is never looked at: the connection is dropped with the stream.
-                let left = self.range.len() - self.given_bytes;
-                bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
-                self.given_bytes += bytes.len() as u64;
-                Some(Ok(bytes))
+        while self.given_bytes < self.range.len() {
+            let piece = match &mut self.body {
+                Bytestream::Answer(body) => body.next().await,
+                Bytestream::File(reading) => reading.next().await,
+            };
+            let mut bytes = match piece {
+                Err(error) => return Some(Err(error)),
+                Ok(None) => {
+                    return Some(Err(HubError::Cut {
+                        host: self.host().to_owned(),
+                        asked_bytes: self.range.len(),
+                        given_bytes: self.given_bytes,
+                    }));
+                }
+                Ok(Some(bytes)) => bytes,
+            };
+            let skipped = usize::try_from(self.skip_bytes).unwrap_or(usize::MAX).min(bytes.len());
+            bytes.advance(skipped);
+            self.skip_bytes -= skipped as u64;
+            if bytes.is_empty() {
+                continue;
             }
+            // What follows the range is never looked at: the connection is dropped with the stream.
+            let left = self.range.len() - self.given_bytes;
+            bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+            self.given_bytes += bytes.len() as u64;
+            return Some(Ok(bytes));
         }
+        None
     }
 }

@@ -33,11 +33,20 @@ pub(super) struct Timeouts {
     pub read: Duration,
 }
 
-/// One GET. `token` belongs to the origin of `url`.
+/// What proves who asks. It belongs to one origin.
+#[derive(Clone, Copy)]
+pub(super) struct Credential<'a> {
+    pub token: &'a Secret,
+    /// A cookie that carries the token as well. It is set for each request, so it can never reach another host.
+    pub cookie: Option<&'static str>,
+}
+
+/// One GET, or one POST when there is something to say. `credential` belongs to the origin of `url`.
 pub(super) struct Request<'a> {
     pub url: Url,
-    pub token: Option<&'a Secret>,
+    pub credential: Option<Credential<'a>>,
     pub range: Option<ByteRange>,
+    pub json: Option<Vec<u8>>,
     /// What it is about, for errors.
     pub subject: &'a str,
 }
@@ -85,13 +94,13 @@ impl Client {
     }
 
     /// Sends the request and follows redirects until an answer that is none.
-    pub async fn get(&self, request: Request<'_>) -> Result<Answer, HubError> {
+    pub async fn send(&self, request: Request<'_>) -> Result<Answer, HubError> {
         let home = request.url.origin();
         let mut url = request.url.clone();
         let mut foreign = false;
         let mut linked = Linked::default();
         for _ in 0..=HOPS_MAX {
-            let response = self.send(&url, &request, request.token.filter(|_| !foreign)).await?;
+            let response = self.send_once(&url, &request, request.credential.filter(|_| !foreign)).await?;
             if !foreign {
                 linked.note(response.headers(), response.status());
             }
@@ -109,10 +118,24 @@ impl Client {
         })
     }
 
-    async fn send(&self, url: &Url, request: &Request<'_>, token: Option<&Secret>) -> Result<Response, HubError> {
-        let mut builder = self.http.get(url.clone()).header(header::ACCEPT_ENCODING, "identity");
-        if let Some(token) = token {
+    async fn send_once(
+        &self,
+        url: &Url,
+        request: &Request<'_>,
+        credential: Option<Credential<'_>>,
+    ) -> Result<Response, HubError> {
+        let mut builder = match &request.json {
+            None => self.http.get(url.clone()),
+            Some(json) => {
+                self.http.post(url.clone()).header(header::CONTENT_TYPE, "application/json").body(json.clone())
+            }
+        };
+        builder = builder.header(header::ACCEPT_ENCODING, "identity");
+        if let Some(Credential { token, cookie }) = credential {
             builder = builder.bearer_auth(token.expose());
+            if let Some(name) = cookie {
+                builder = builder.header(header::COOKIE, format!("{name}={}", token.expose()));
+            }
         }
         if let Some(range) = request.range {
             builder = builder.header(header::RANGE, format!("bytes={}-{}", range.start(), range.end() - 1));

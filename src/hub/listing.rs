@@ -18,6 +18,8 @@ pub(super) struct RawFile {
     pub size_bytes: Option<u64>,
     pub sha256: Option<crate::base::Digest>,
     pub git_sha1: Option<String>,
+    pub known_by: Option<RelativePath>,
+    pub folders: Vec<String>,
 }
 
 #[derive(Default)]
@@ -39,8 +41,15 @@ pub(super) fn sift(raw: impl IntoIterator<Item = RawFile>) -> Sifted {
             }
             Ok((path, size_bytes)) => {
                 let etag = file.sha256.map(|digest| digest.to_string()).or_else(|| file.git_sha1.clone());
-                let entry =
-                    RemoteFile { path: path.clone(), size_bytes, sha256: file.sha256, git_sha1: file.git_sha1, etag };
+                let entry = RemoteFile {
+                    path: path.clone(),
+                    size_bytes,
+                    sha256: file.sha256,
+                    git_sha1: file.git_sha1,
+                    etag,
+                    known_by: file.known_by,
+                    folders: file.folders,
+                };
                 kept.insert(path, entry);
             }
         }
@@ -100,7 +109,14 @@ mod tests {
     use super::*;
 
     fn raw(path: &str, size_bytes: Option<u64>) -> RawFile {
-        RawFile { path: path.to_owned(), size_bytes, sha256: None, git_sha1: Some("a".repeat(40)) }
+        RawFile {
+            path: path.to_owned(),
+            size_bytes,
+            sha256: None,
+            git_sha1: Some("a".repeat(40)),
+            known_by: None,
+            folders: Vec::new(),
+        }
     }
 
     #[test]

@@ -10,11 +10,15 @@ mod answer;
 mod api;
 mod client;
 mod error;
+mod folder;
 mod hugging_face;
 mod listing;
 mod measure;
+mod pace;
 mod set;
+mod site;
+mod web;
 
-pub use api::{Expected, Hub, Origin, RangeStream, RemoteFile, RepoListing};
+pub use api::{About, Expected, Hub, Known, Origin, RangeStream, RemoteFile, RepoListing};
 pub use error::{HubError, Response};
-pub use set::{HUGGING_FACE_ENDPOINT, HubOptions, HubSet};
+pub use set::{HUGGING_FACE_ENDPOINT, HubOptions, HubSet, source_of};

@@ -1,7 +1,9 @@
 //! All hubs of this process, and the one place where the network can be switched off.
 
 use super::client::Timeouts;
+use super::folder::Folder;
 use super::hugging_face::HuggingFace;
+use super::web::Web;
 use super::{Expected, Hub, HubError, Origin, RangeStream, RepoListing};
 use crate::base::{ByteRange, Locator, Secret};
 use crate::tree::Source;
@@ -50,7 +52,8 @@ impl HubSet {
     pub fn new(options: HubOptions) -> Self {
         let timeouts = Timeouts { connect: options.connect_timeout, read: options.read_timeout };
         let hugging_face = HuggingFace::new(&options.hf_endpoint, options.hf_token, timeouts);
-        Self { hubs: Arc::new([Arc::new(hugging_face)]), offline: options.offline }
+        let hubs: [Arc<dyn Hub>; 3] = [Arc::new(hugging_face), Arc::new(Web::new(timeouts)), Arc::new(Folder)];
+        Self { hubs: Arc::new(hubs), offline: options.offline }
     }
 
     /// A set of other hubs, for tests of what is above.
@@ -63,10 +66,7 @@ impl HubSet {
     }
 
     pub async fn describe(&self, locator: &Locator) -> Result<RepoListing, HubError> {
-        let source = match locator {
-            Locator::HuggingFace { .. } => Source::HuggingFace,
-        };
-        self.hub(source)?.describe(locator).await
+        self.hub(source_of(locator))?.describe(locator).await
     }
 
     pub async fn open_range(
@@ -79,11 +79,22 @@ impl HubSet {
     }
 
     fn hub(&self, source: Source) -> Result<&Arc<dyn Hub>, HubError> {
-        if self.offline {
+        if self.offline && source != Source::Folder {
             return Err(HubError::Offline);
         }
         let found = self.hubs.iter().find(|hub| hub.source() == source);
         found.ok_or(HubError::NoHub { source_name: source.as_str() })
+    }
+}
+
+/// Which hub a locator is about.
+pub fn source_of(locator: &Locator) -> Source {
+    match locator {
+        Locator::HuggingFace { .. } => Source::HuggingFace,
+        Locator::Civitai { .. } => Source::Civitai,
+        Locator::ModelScope { .. } => Source::ModelScope,
+        Locator::Web(_) => Source::Web,
+        Locator::Folder(_) => Source::Folder,
     }
 }
 

@@ -1,18 +1,19 @@
-//! Registering repositories of hubs: what they hold appears in the mount before a byte of it is here.
+//! Registering what hubs hold, repositories and single files: it appears in the mount before a byte of it is here.
 //!
-//! Invariants: everything is pinned to the commit the hub answered; a content whose published sha256 is here already is
+//! Invariants: everything is pinned to the state the hub answered; a content whose published sha256 is here already is
 //! resident at once; running it again registers only what is new. One transaction for the rows, after all network work.
 //! Not here: downloads (`fetch`), which directories show it (`shelf`).
 
+use super::origins::{origin_of, row_of};
 use super::probe::probe;
 use super::shelf::Shelf;
 use super::{AddSummary, Library, LibraryError, Refusal};
-use crate::base::{BlobId, BlobState, BundleId, EntryName, Locator, ModelId, ModelType, RelativePath};
-use crate::catalog::{CatalogError, NewBlob, NewBundle, NewModel, OriginRow, Writer};
+use crate::base::{BlobId, BlobState, BundleId, EntryName, Locator, ModelId, ModelType, RelativePath, Timestamp};
+use crate::catalog::{BlobRow, CatalogError, NewBlob, NewBundle, NewModel, Writer};
 use crate::classify::{Evidence, Verdict, classify};
 use crate::formats::{Header, encode_header, has_model_suffix};
-use crate::hub::{Expected, HubSet, Origin, RemoteFile, RepoListing};
-use crate::tree::{BundleFile, Home, HubRepo, Source};
+use crate::hub::{Expected, HubSet, RemoteFile, RepoListing};
+use crate::tree::{BundleFile, Home, HubRepo, Source, directory_of_repo};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -34,7 +35,7 @@ type Headers = HashMap<usize, Header>;
 
 pub(super) fn add(library: &Library, reference: &str) -> Result<AddSummary, LibraryError> {
     let locator = Locator::parse(reference)?;
-    if library.options().hubs.offline {
+    if library.options().hubs.offline && !matches!(locator, Locator::Folder(_)) {
         return Err(LibraryError::Offline);
     }
     let hubs = HubSet::new(library.options().hubs.clone());
@@ -43,13 +44,37 @@ pub(super) fn add(library: &Library, reference: &str) -> Result<AddSummary, Libr
         .enable_all()
         .build()
         .map_err(|error| super::mounted::machinery_fault(&error))?;
-    let listing = runtime.block_on(hubs.describe(&locator)).map_err(|error| error.fault())?;
+    let mut listing = runtime.block_on(hubs.describe(&locator)).map_err(|error| error.fault())?;
+    let layout = Layout::of(&listing);
+    if !is_repository(listing.source) && !layout.in_views {
+        keep_models(&mut listing, reference)?;
+    }
     let wanted = to_be_probed(library, &listing)?;
     let headers = probe_all(&hubs, runtime.handle(), &listing, wanted);
-    let registration = Registration { library, listing: &listing, headers: &headers, layout: Layout::of(&listing) };
+    let registration = Registration { library, listing: &listing, headers: &headers, layout };
     let summary = library.catalog().write(library.clock().now(), |writer| registration.write(writer))?;
     runtime.shutdown_background();
     Ok(summary)
+}
+
+/// Whether the hub keeps repositories, which are shown as directories with all they hold.
+fn is_repository(source: Source) -> bool {
+    match source {
+        Source::HuggingFace | Source::Civitai | Source::ModelScope => true,
+        Source::Local | Source::Web | Source::Folder => false,
+    }
+}
+
+/// A file that belongs to no repository is shown as a model or nowhere.
+fn keep_models(listing: &mut RepoListing, reference: &str) -> Result<(), LibraryError> {
+    listing.files.retain(|file| has_model_suffix(file.path.as_str()));
+    if listing.files.is_empty() && listing.refused.is_empty() {
+        return Err(LibraryError::BadReference {
+            reference: reference.split('?').next().unwrap_or_default().to_owned(),
+            reason: "there is no model file".to_owned(),
+        });
+    }
+    Ok(())
 }
 
 /// Model files whose content is not known yet.
@@ -62,7 +87,7 @@ fn to_be_probed(library: &Library, listing: &RepoListing) -> Result<Vec<usize>, 
             }
             let known = match &file.sha256 {
                 Some(sha256) => reader.blob_by_sha256(sha256)?.map(|row| row.id),
-                None => reader.blob_of_origin(&origin_row(listing, &file.path))?,
+                None => reader.blob_of_origin(&row_of(&origin_of(listing, file)))?,
             };
             if known.is_none() {
                 wanted.push(index);
@@ -81,7 +106,7 @@ fn probe_all(hubs: &HubSet, runtime: &tokio::runtime::Handle, listing: &RepoList
             scope.spawn(|| {
                 while let Some(&index) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let file = &listing.files[index];
-                    if let Some(header) = probe(hubs, runtime, &origin(listing, file), &expected(file)) {
+                    if let Some(header) = probe(hubs, runtime, &origin_of(listing, file), &expected(file)) {
                         found.lock().expect("no thread panics while it holds this").insert(index, header);
                     }
                 }
@@ -91,26 +116,8 @@ fn probe_all(hubs: &HubSet, runtime: &tokio::runtime::Handle, listing: &RepoList
     found.into_inner().expect("no thread panics while it holds this")
 }
 
-fn origin(listing: &RepoListing, file: &RemoteFile) -> Origin {
-    Origin {
-        source: Source::HuggingFace,
-        repo: listing.repo.clone(),
-        commit: listing.commit.clone(),
-        path: file.path.clone(),
-    }
-}
-
 fn expected(file: &RemoteFile) -> Expected {
     Expected { size_bytes: file.size_bytes, sha256: file.sha256, etag: file.etag.clone() }
-}
-
-fn origin_row(listing: &RepoListing, path: &RelativePath) -> OriginRow {
-    OriginRow {
-        source: Source::HuggingFace,
-        repo: listing.repo.to_string(),
-        revision: listing.commit.to_string(),
-        path: path.to_string(),
-    }
 }
 
 /// How the files of a repository belong together.
@@ -185,12 +192,13 @@ impl Registration<'_> {
                 self.register_model(writer, &mut shelf, index, file, registered.blob)?;
             }
         }
-        let (bundle, directory_name) = self.bundle(writer, files)?;
-        shelf.place_bundle(writer, bundle)?;
-        summary.path = match self.listing.repo.as_str().split_once('/') {
-            Some((org, _)) => format!("hubs/huggingface/{org}/{directory_name}"),
-            None => format!("hubs/huggingface/{directory_name}"),
-        };
+        if is_repository(self.listing.source) {
+            let (bundle, hub) = self.bundle(writer, files)?;
+            shelf.place_bundle(writer, bundle)?;
+            summary.path = format!("{}/{}", directory_of_repo(&hub), hub.directory_name);
+        } else if self.layout.in_views {
+            self.folder_bundle(writer, &mut shelf, files)?;
+        }
         Ok(summary)
     }
 
@@ -201,15 +209,29 @@ impl Registration<'_> {
             remedy: "ask the owner of the repository to rename it".to_owned(),
         };
         AddSummary {
-            repo: format!("hf:{}", self.listing.repo),
+            repo: self.label(),
             commit: self.listing.commit.to_string(),
             file_count: 0,
             total_bytes: 0,
             resident_bytes: 0,
             model_count: 0,
             known_count: 0,
-            path: String::new(),
+            path: format!("by/source/{}", self.listing.source.as_str()),
             refused: self.listing.refused.iter().map(refusal).collect(),
+        }
+    }
+
+    /// As `modelfs add` takes it.
+    fn label(&self) -> String {
+        let RepoListing { source, repo, .. } = self.listing;
+        match source {
+            Source::HuggingFace => format!("hf:{repo}"),
+            Source::Local | Source::Civitai | Source::ModelScope => format!("{}:{repo}", source.as_str()),
+            Source::Web | Source::Folder => {
+                let first = self.listing.files.first().and_then(|file| file.known_by.as_ref());
+                let path = first.map_or("", RelativePath::as_str);
+                if *source == Source::Folder { format!("dir:/{path}") } else { format!("{repo}/{path}") }
+            }
         }
     }
 
@@ -220,14 +242,14 @@ impl Registration<'_> {
         index: usize,
         file: &RemoteFile,
     ) -> Result<Registered, CatalogError> {
-        let origin = origin_row(self.listing, &file.path);
+        let origin = row_of(&origin_of(self.listing, file));
         let by_origin = writer.blob_of_origin(&origin)?;
         let by_hash = match &file.sha256 {
             Some(sha256) => writer.blob_by_sha256(sha256)?.map(|row| row.id),
             None => None,
         };
         let known = match by_hash.or(by_origin) {
-            Some(blob) => writer.blob(blob)?,
+            Some(blob) => writer.blob(blob)?.filter(|row| is_same(row, file)),
             None => None,
         };
         if let Some(row) = known {
@@ -272,12 +294,15 @@ impl Registration<'_> {
             return Ok(());
         }
         let header = self.headers.get(&index);
-        let folders = self.folders_of(&file.path);
+        let folders = self.folders_of(file);
         let name = file.path.file_name();
-        let verdict: Verdict = classify(
+        let mut verdict: Verdict = classify(
             self.library.rules(),
             &Evidence { header, file_name: name.as_str(), folders: &folders, size_bytes: file.size_bytes },
         );
+        let about = &self.listing.about;
+        let new_words = about.trigger_words.iter().filter(|word| !verdict.trigger_words.contains(word));
+        verdict.trigger_words.extend(new_words.cloned().collect::<Vec<_>>());
         let model = writer.add_model(&NewModel {
             blob,
             name,
@@ -285,48 +310,44 @@ impl Registration<'_> {
             format: header.map_or("", |header| header.format.as_str()).to_owned(),
             tensor_count: header.map(|header| header.tensors.len() as u64),
             folders,
-            source: Source::HuggingFace,
-            creator: self.creator(),
-            license: self.license(),
+            source: self.listing.source,
+            creator: about.creator.as_deref().and_then(|creator| EntryName::new(creator).ok()),
+            license: about.license.clone(),
             tags: self.tags(),
             added: writer.now(),
         })?;
         shelf.place_model(writer, model)
     }
 
-    /// The repository and the folders in it: both say something about what a file is.
-    fn folders_of(&self, path: &RelativePath) -> Vec<String> {
-        let repo = self.listing.repo.as_str().split('/').map(str::to_owned);
-        let inner = path.parent().map(|parent| parent.to_string()).unwrap_or_default();
-        repo.chain(inner.split('/').filter(|folder| !folder.is_empty()).map(str::to_owned)).collect()
+    /// The repository and the folders in it, and what the hub calls it: all say something about what a file is.
+    fn folders_of(&self, file: &RemoteFile) -> Vec<String> {
+        let names = |path: Option<RelativePath>| -> Vec<String> {
+            path.iter().flat_map(RelativePath::names).map(|name| name.as_str().to_owned()).collect()
+        };
+        let mut folders = match self.listing.source {
+            Source::HuggingFace | Source::ModelScope | Source::Local => {
+                self.listing.repo.as_str().split('/').map(str::to_owned).chain(names(file.path.parent())).collect()
+            }
+            // Its repositories are numbers.
+            Source::Civitai => Vec::new(),
+            Source::Web | Source::Folder => names(file.known_by.as_ref().and_then(RelativePath::parent)),
+        };
+        folders.extend(file.folders.iter().cloned());
+        folders
     }
 
-    fn creator(&self) -> Option<EntryName> {
-        self.listing.repo.as_str().split_once('/').and_then(|(org, _)| EntryName::new(org).ok())
-    }
-
-    fn license(&self) -> Option<String> {
-        self.listing.tags.iter().find_map(|tag| tag.strip_prefix("license:")).map(str::to_owned)
-    }
-
-    /// Words a person would search for; `region:us` and `base_model:…` are the hub's own bookkeeping.
+    /// Words a person would search for.
     fn tags(&self) -> Vec<EntryName> {
-        let mut tags: Vec<EntryName> = self
-            .listing
-            .tags
-            .iter()
-            .filter(|tag| !tag.contains(':'))
-            .filter_map(|tag| EntryName::new(tag).ok())
-            .take(TAGS_MAX)
-            .collect();
+        let tags = self.listing.about.tags.iter();
+        let mut tags: Vec<EntryName> = tags.filter_map(|tag| EntryName::new(tag).ok()).take(TAGS_MAX).collect();
         tags.sort();
         tags.dedup();
         tags
     }
 
-    fn bundle(&self, writer: &mut Writer<'_>, files: Vec<BundleFile>) -> Result<(BundleId, EntryName), CatalogError> {
-        let (repo, commit) = (&self.listing.repo, &self.listing.commit);
-        if let Some(row) = writer.bundle_of_repo(Source::HuggingFace, repo, commit)?
+    fn bundle(&self, writer: &mut Writer<'_>, files: Vec<BundleFile>) -> Result<(BundleId, HubRepo), CatalogError> {
+        let RepoListing { source, repo, commit, .. } = self.listing;
+        if let Some(row) = writer.bundle_of_repo(*source, repo, commit)?
             && let Some(hub) = row.hub
         {
             let known: HashSet<&RelativePath> = row.files.iter().map(|file| &file.path).collect();
@@ -334,30 +355,66 @@ impl Registration<'_> {
             if !new.is_empty() {
                 writer.extend_bundle(row.id, &new)?;
             }
-            return Ok((row.id, hub.directory_name));
+            return Ok((row.id, hub));
         }
         let short = repo.as_str().rsplit('/').next().unwrap_or(repo.as_str());
         let name = EntryName::new(short).expect("a repository's name is an entry's name");
-        let is_first = writer.bundles_of_repo(Source::HuggingFace, repo)?.is_empty();
-        let directory_name = if is_first {
-            name.clone()
-        } else {
-            let digits = commit.as_str().get(..COMMIT_DIGITS).unwrap_or(commit.as_str());
-            EntryName::new(&format!("{name}@{digits}")).unwrap_or_else(|_| name.clone())
+        let is_first = writer.bundles_of_repo(*source, repo)?.is_empty();
+        let directory_name = match source {
+            Source::Civitai => EntryName::new(commit.as_str()).unwrap_or_else(|_| name.clone()),
+            _ if is_first => name.clone(),
+            _ => {
+                let digits = commit.as_str().get(..COMMIT_DIGITS).unwrap_or(commit.as_str());
+                EntryName::new(&format!("{name}@{digits}")).unwrap_or_else(|_| name.clone())
+            }
         };
-        let hub = HubRepo { source: Source::HuggingFace, repo: repo.clone(), directory_name: directory_name.clone() };
-        let bundle = writer.add_bundle(&NewBundle {
+        let hub = HubRepo { source: *source, repo: repo.clone(), directory_name };
+        let bundle = writer.add_bundle(&self.new_bundle(name, Some(hub.clone()), files, writer.now()))?;
+        Ok((bundle, hub))
+    }
+
+    /// A folder of this machine whose files make one model. Registered again it is found by its first file.
+    fn folder_bundle(
+        &self,
+        writer: &mut Writer<'_>,
+        shelf: &mut Shelf,
+        files: Vec<BundleFile>,
+    ) -> Result<(), CatalogError> {
+        let Some(first) = files.first() else { return Ok(()) };
+        for bundle in writer.bundles_of_blob(first.blob)? {
+            if writer.bundle(bundle)?.is_some_and(|row| row.hub.is_none() && row.files == files) {
+                return Ok(());
+            }
+        }
+        let whole = self.listing.files.first().and_then(|file| file.known_by.as_ref());
+        let inside = self.listing.files.first().map_or("", |file| file.path.as_str());
+        let folder =
+            whole.and_then(|whole| RelativePath::new(whole.as_str().strip_suffix(inside)?.trim_matches('/')).ok());
+        let Some(name) = folder.map(|folder| folder.file_name()) else { return Ok(()) };
+        let bundle = writer.add_bundle(&self.new_bundle(name, None, files, writer.now()))?;
+        shelf.place_bundle(writer, bundle)
+    }
+
+    fn new_bundle(&self, name: EntryName, hub: Option<HubRepo>, files: Vec<BundleFile>, mtime: Timestamp) -> NewBundle {
+        NewBundle {
             name,
             in_views: self.layout.in_views,
             model_type: self.layout.model_type,
             base: None,
-            source: Source::HuggingFace,
-            hub: Some(hub),
-            commit: Some(commit.clone()),
+            source: self.listing.source,
+            commit: hub.as_ref().map(|_| self.listing.commit.clone()),
+            hub,
             files,
-            mtime: writer.now(),
-        })?;
-        Ok((bundle, directory_name))
+            mtime,
+        }
+    }
+}
+
+/// Whether a content that is known from this place can still be what the hub lists there.
+fn is_same(row: &BlobRow, file: &RemoteFile) -> bool {
+    match (&row.sha256, &file.sha256) {
+        (Some(known), Some(listed)) => known == listed,
+        _ => row.size_bytes == file.size_bytes,
     }
 }
 

@@ -2,11 +2,11 @@
 
 use super::listing::{is_here, summary};
 use super::models::reasons_of;
-use super::{Library, LibraryError, ModelDetails, OriginInfo, reference};
+use super::{Library, LibraryError, ModelDetails, OriginInfo, origins, reference};
 use crate::base::{BlobState, RelativePath};
 use crate::catalog::{BlobRow, CatalogError, LinkRow, ModelRow, OriginRow, Reader};
 use crate::store::{FileStamp, PartialKey};
-use crate::tree::{self, Occupant, Source, Target};
+use crate::tree::{self, Occupant, Target};
 
 /// Digits of AutoV2.
 const AUTOV2_DIGITS: usize = 10;
@@ -55,11 +55,8 @@ fn gather(library: &Library, r: &Reader<'_>, model: &ModelRow, blob: &BlobRow) -
 }
 
 fn origin_info(origin: OriginRow, endpoint: &str) -> OriginInfo {
+    let page_url = origins::page_url_at(endpoint, &origin);
     let OriginRow { source, repo, revision, path } = origin;
-    let page_url = match source {
-        Source::HuggingFace => Some(format!("{}/{repo}/blob/{revision}/{path}", endpoint.trim_end_matches('/'))),
-        Source::Local | Source::Civitai | Source::ModelScope => None,
-    };
     OriginInfo { source: source.as_str().to_owned(), repo, revision, path, page_url }
 }
 

@@ -43,9 +43,11 @@ impl LibraryError {
         let what = self.to_string();
         match self {
             Self::Part(fault) => fault.clone(),
-            Self::Locator(_) => {
-                Fault::new(FaultKind::Invalid, what, "write hf:org/name[@revision][/path], or paste the page's URL")
-            }
+            Self::Locator(_) => Fault::new(
+                FaultKind::Invalid,
+                what,
+                "write hf:org/name[@revision][/path], dir:FOLDER, or the address of a page or file",
+            ),
             Self::BadReference { .. } => {
                 Fault::new(FaultKind::Invalid, what, "see `modelfs info --help` for what names a model")
             }

@@ -1,18 +1,64 @@
-//! How places of a content are shown to people.
+//! Places of a content: as a listing names them, as the catalog keeps them, as people see them.
+//!
+//! Invariant: no page is a signed address.
 
+use crate::base::{RelativePath, RepoId, Revision, WebAddress};
 use crate::catalog::OriginRow;
+use crate::hub::{Origin, RemoteFile, RepoListing};
 use crate::tree::Source;
 
 /// Digits of an AutoV2, the short form of a sha256 that model pages print.
 pub(super) const AUTOV2_DIGITS: usize = 10;
 
+/// The place of a file of a listing.
+pub(super) fn origin_of(listing: &RepoListing, file: &RemoteFile) -> Origin {
+    Origin {
+        source: listing.source,
+        repo: listing.repo.clone(),
+        commit: listing.asked_by.clone(),
+        path: file.known_by.as_ref().unwrap_or(&file.path).clone(),
+    }
+}
+
+/// The same for the catalog.
+pub(super) fn row_of(origin: &Origin) -> OriginRow {
+    OriginRow {
+        source: origin.source,
+        repo: origin.repo.to_string(),
+        revision: origin.commit.to_string(),
+        path: origin.path.to_string(),
+    }
+}
+
+/// A place that can be fetched from; nothing for a path that was imported.
+pub(super) fn fetchable(row: &OriginRow) -> Option<Origin> {
+    Some(Origin {
+        source: row.source,
+        repo: RepoId::new(&row.repo).ok()?,
+        commit: Revision::new(&row.revision).ok()?,
+        path: RelativePath::new(&row.path).ok()?,
+    })
+}
+
 /// The page a person can open, never a signed address; nothing for a local path.
 pub(super) fn page_url(origin: &OriginRow) -> Option<String> {
-    match origin.source {
+    page_url_at("https://huggingface.co", origin)
+}
+
+/// The same where Hugging Face is asked at another place.
+pub(super) fn page_url_at(hf_endpoint: &str, origin: &OriginRow) -> Option<String> {
+    let OriginRow { source, repo, revision, path } = origin;
+    match source {
         Source::HuggingFace => {
-            Some(format!("https://huggingface.co/{}/blob/{}/{}", origin.repo, origin.revision, escaped(&origin.path)))
+            Some(format!("{}/{repo}/blob/{revision}/{}", hf_endpoint.trim_end_matches('/'), escaped(path)))
         }
-        Source::Local | Source::Civitai | Source::ModelScope => None,
+        Source::Civitai => Some(format!("https://civitai.com/models/{repo}?modelVersionId={revision}")),
+        Source::ModelScope => {
+            Some(format!("https://modelscope.cn/models/{repo}/file/view/{}/{}", escaped(revision), escaped(path)))
+        }
+        Source::Web => WebAddress::from_parts(&RepoId::new(repo).ok()?, &RelativePath::new(path).ok()?)
+            .map(|address| address.to_string()),
+        Source::Local | Source::Folder => None,
     }
 }
 
@@ -47,5 +93,12 @@ mod tests {
         let url = page_url(&origin(Source::HuggingFace, "vae/my model#1?.safetensors"));
         assert_eq!(url.as_deref(), Some("https://huggingface.co/org/name/blob/main/vae/my%20model%231%3F.safetensors"));
         assert_eq!(page_url(&origin(Source::Local, "/data/a.safetensors")), None);
+        assert_eq!(page_url(&origin(Source::Folder, "data/a.safetensors")), None);
+        let scope = page_url(&origin(Source::ModelScope, "a b.gguf"));
+        assert_eq!(scope.as_deref(), Some("https://modelscope.cn/models/org/name/file/view/main/a%20b.gguf"));
+        let numbers = OriginRow { repo: "12".to_owned(), revision: "34".to_owned(), ..origin(Source::Civitai, "5") };
+        assert_eq!(page_url(&numbers).as_deref(), Some("https://civitai.com/models/12?modelVersionId=34"));
+        let web = OriginRow { repo: "https/h.example:8443".to_owned(), ..origin(Source::Web, "a/x.gguf?y=1") };
+        assert_eq!(page_url(&web).as_deref(), Some("https://h.example:8443/a/x.gguf?y=1"));
     }
 }

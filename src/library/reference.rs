@@ -3,8 +3,9 @@
 //! Invariant: a REF that names several models lists them and picks none.
 
 use super::LibraryError;
-use crate::base::{Digest, Locator, ModelId, RelativePath, RepoId, Revision};
+use crate::base::{BlobId, Digest, Locator, ModelId, RelativePath, RepoId, Revision};
 use crate::catalog::{CatalogError, ModelRow, Reader};
+use crate::hub::source_of;
 use crate::tree::{Occupant, Source};
 use std::path::Path;
 
@@ -44,9 +45,8 @@ fn candidates(r: &Reader<'_>, reference: &str) -> Result<Vec<ModelRow>, LibraryE
     if let Some(hex) = reference.strip_prefix("sha256:") {
         return by_sha256(r, reference, hex);
     }
-    if reference.starts_with("hf:") || reference.contains("://") {
-        let Locator::HuggingFace { repo, revision, path } = Locator::parse(reference)?;
-        return Ok(by_repository(r, &repo, revision.as_ref(), path.as_ref())?);
+    if Locator::is_meant(reference) {
+        return Ok(by_locator(r, &Locator::parse(reference)?)?);
     }
     if reference.contains('/') {
         return Ok(by_path(r, reference)?);
@@ -82,22 +82,56 @@ fn by_sha256(r: &Reader<'_>, reference: &str, hex: &str) -> Result<Vec<ModelRow>
     Ok(found)
 }
 
+fn by_locator(r: &Reader<'_>, locator: &Locator) -> Result<Vec<ModelRow>, CatalogError> {
+    let source = source_of(locator);
+    match locator {
+        Locator::HuggingFace { repo, revision, path } | Locator::ModelScope { repo, revision, path } => {
+            // A branch's name is not kept: whatever was registered answers to it.
+            let commit = revision.as_ref().filter(|revision| revision.is_commit());
+            by_repository(r, source, repo, commit, path.as_ref())
+        }
+        Locator::Civitai { model, version, choice } => {
+            let number = |number: &u64| number.to_string();
+            let file = choice.id.as_ref().map(number);
+            let places = r.places(source, model.as_ref().map(number).as_deref(), file.as_deref())?;
+            let version = version.as_ref().map(number);
+            let meant = |revision: &String| version.as_ref().is_none_or(|version| revision == version);
+            models_at(r, places.into_iter().filter(|(_, revision)| meant(revision)).map(|(blob, _)| blob))
+        }
+        Locator::Web(address) => {
+            let places = r.places(source, Some(address.repo().as_str()), Some(address.path().as_str()))?;
+            models_at(r, places.into_iter().map(|(blob, _)| blob))
+        }
+        Locator::Folder(path) => {
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            let places = r.places(source, None, path.to_str().map(|path| path.trim_start_matches('/')))?;
+            models_at(r, places.into_iter().map(|(blob, _)| blob))
+        }
+    }
+}
+
+fn models_at(r: &Reader<'_>, blobs: impl Iterator<Item = BlobId>) -> Result<Vec<ModelRow>, CatalogError> {
+    let mut found = Vec::new();
+    for blob in blobs {
+        found.extend(r.models_of_blob(blob)?);
+    }
+    Ok(found)
+}
+
 fn by_repository(
     r: &Reader<'_>,
+    source: Source,
     repo: &RepoId,
-    revision: Option<&Revision>,
+    commit: Option<&Revision>,
     path: Option<&RelativePath>,
 ) -> Result<Vec<ModelRow>, CatalogError> {
     let mut found = Vec::new();
-    for bundle in r.bundles_of_repo(Source::HuggingFace, repo)? {
-        // A branch's name is not kept: whatever was registered answers to it.
-        let commit = revision.filter(|revision| revision.is_commit());
+    for bundle in r.bundles_of_repo(source, repo)? {
         if commit.is_some_and(|commit| bundle.commit.as_ref() != Some(commit)) {
             continue;
         }
-        for file in bundle.files.iter().filter(|file| path.is_none_or(|path| file.path == *path)) {
-            found.extend(r.models_of_blob(file.blob)?);
-        }
+        let files = bundle.files.iter().filter(|file| path.is_none_or(|path| file.path == *path));
+        found.extend(models_at(r, files.map(|file| file.blob))?);
     }
     Ok(found)
 }
@@ -153,21 +187,26 @@ fn by_shown_name(r: &Reader<'_>, name: &str) -> Result<Vec<ModelRow>, CatalogErr
     Ok(found)
 }
 
-/// `…/hubs/huggingface/org/name/path`.
+/// `…/hubs/huggingface/org/name/path`, `…/hubs/civitai/model/version/path`.
 fn in_repository(r: &Reader<'_>, names: &[&str]) -> Result<Vec<ModelRow>, CatalogError> {
-    let Some(start) = names.windows(2).rposition(|pair| pair == ["hubs", "huggingface"]) else { return Ok(Vec::new()) };
+    let hub = |pair: &[&str]| if pair[0] == "hubs" { Source::parse(pair[1]) } else { None };
+    let Some(start) = names.windows(2).rposition(|pair| hub(pair).is_some()) else { return Ok(Vec::new()) };
+    let Some(source) = hub(&names[start..start + 2]) else { return Ok(Vec::new()) };
     let [org, name, path @ ..] = &names[start + 2..] else { return Ok(Vec::new()) };
-    let (name, digits) = name.split_once('@').map_or((*name, None), |(name, digits)| (name, Some(digits)));
-    let (Ok(repo), Ok(path)) = (RepoId::new(&format!("{org}/{name}")), RelativePath::new(&path.join("/"))) else {
+    let (short, digits) = name.split_once('@').map_or((*name, None), |(name, digits)| (name, Some(digits)));
+    let (repo, digits) = match source {
+        Source::Civitai => ((*org).to_owned(), Some(*name)),
+        _ => (format!("{org}/{short}"), digits),
+    };
+    let (Ok(repo), Ok(path)) = (RepoId::new(&repo), RelativePath::new(&path.join("/"))) else {
         return Ok(Vec::new());
     };
     let mut found = Vec::new();
-    for bundle in r.bundles_of_repo(Source::HuggingFace, &repo)? {
+    for bundle in r.bundles_of_repo(source, &repo)? {
         let commit = bundle.commit.as_ref().map_or("", Revision::as_str);
         if digits.is_none_or(|digits| commit.starts_with(digits)) {
-            for file in bundle.files.iter().filter(|file| file.path == path) {
-                found.extend(r.models_of_blob(file.blob)?);
-            }
+            let files = bundle.files.iter().filter(|file| file.path == path);
+            found.extend(models_at(r, files.map(|file| file.blob))?);
         }
     }
     Ok(found)

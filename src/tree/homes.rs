@@ -4,7 +4,7 @@
 //! Invariants: no home twice; a path that would be too long is no home. Not here: names (`naming`, the library).
 
 use super::target::ending;
-use super::{BlobEntry, BundleEntry, FolderMatch, ModelEntry, SourceSet, Target};
+use super::{BlobEntry, BundleEntry, FolderMatch, HubRepo, ModelEntry, Source, SourceSet, Target};
 use crate::base::{BaseModel, BlobState, EntryName, ModelType, RelativePath};
 use std::collections::BTreeSet;
 
@@ -157,13 +157,20 @@ pub fn homes_of_bundle(bundle: &BundleEntry, targets: &[Target]) -> Vec<Home> {
     without_repeats(homes)
 }
 
-/// The directory of a repository's organisation; a repository without one lies directly under its hub.
 fn hub_directory(bundle: &BundleEntry) -> Option<String> {
-    let hub = bundle.hub.as_ref()?;
+    bundle.hub.as_ref().map(directory_of_repo)
+}
+
+/// The directory that holds a repository's own: that of its organisation; one without lies directly under its hub.
+pub fn directory_of_repo(hub: &HubRepo) -> String {
     let source = hub.source.as_str();
+    if hub.source == Source::Civitai {
+        // A model is a folder of its versions.
+        return format!("hubs/{source}/{}", hub.repo);
+    }
     match hub.repo.as_str().rsplit_once('/') {
-        Some((organisation, _)) => Some(format!("hubs/{source}/{organisation}")),
-        None => Some(format!("hubs/{source}")),
+        Some((organisation, _)) => format!("hubs/{source}/{organisation}"),
+        None => format!("hubs/{source}"),
     }
 }
 

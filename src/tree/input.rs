@@ -8,17 +8,20 @@ use crate::base::{
 };
 use std::sync::Arc;
 
-/// Where a content is known from. `Local` means imported from this machine.
+/// Where a content is known from. `Local` means imported from this machine; `Folder` is a folder of it used like a hub.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Source {
     Local,
     HuggingFace,
     Civitai,
     ModelScope,
+    Web,
+    Folder,
 }
 
 impl Source {
-    pub const ALL: [Self; 4] = [Self::Local, Self::HuggingFace, Self::Civitai, Self::ModelScope];
+    pub const ALL: [Self; 6] =
+        [Self::Local, Self::HuggingFace, Self::Civitai, Self::ModelScope, Self::Web, Self::Folder];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -26,6 +29,8 @@ impl Source {
             Self::HuggingFace => "huggingface",
             Self::Civitai => "civitai",
             Self::ModelScope => "modelscope",
+            Self::Web => "web",
+            Self::Folder => "folder",
         }
     }
 

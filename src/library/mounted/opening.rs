@@ -2,12 +2,11 @@
 //!
 //! Invariant: an open never waits for the network, and never hands out bytes of a linked file that changed.
 
-use super::super::arrival;
+use super::super::{arrival, origins};
 use super::Mounted;
-use crate::base::{BlobId, BlobState, Fault, FaultKind, RelativePath, RepoId, Revision};
+use crate::base::{BlobId, BlobState, Fault, FaultKind};
 use crate::catalog::{BlobRow, CatalogError, FileMark, LinkRow, OriginRow};
 use crate::fetch::{Activity, Progress, RemoteFile, Wanted};
-use crate::hub::Origin;
 use crate::store::{FileSource, StoreError};
 use std::fs::File;
 
@@ -135,16 +134,6 @@ fn wanted(facts: &Facts) -> Wanted {
         size_bytes: facts.row.size_bytes,
         sha256: facts.row.sha256,
         etag: facts.row.etag.clone(),
-        origins: facts.origins.iter().filter_map(origin).collect(),
+        origins: facts.origins.iter().filter_map(origins::fetchable).collect(),
     }
-}
-
-/// A place the engine can fetch from; nothing for a local path.
-fn origin(row: &OriginRow) -> Option<Origin> {
-    Some(Origin {
-        source: row.source,
-        repo: RepoId::new(&row.repo).ok()?,
-        commit: Revision::new(&row.revision).ok()?,
-        path: RelativePath::new(&row.path).ok()?,
-    })
 }
