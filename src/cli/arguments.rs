@@ -93,6 +93,8 @@ Examples:
 Examples:
   modelfs add hf:stabilityai/stable-diffusion-xl-base-1.0
   modelfs add hf:Comfy-Org/flux1-dev@main/flux1-dev-fp8.safetensors
+  modelfs add civitai:4384@128713
+  modelfs add modelscope:Qwen/Qwen3-0.6B
   modelfs add https://host.example/loras/style.safetensors
   modelfs add dir:/mnt/archive/models
   modelfs add https://huggingface.co/lllyasviel/sd-controlnet-canny/tree/main")]
@@ -273,7 +275,7 @@ impl From<ImportModeWord> for ImportMode {
 
 #[derive(Args)]
 pub struct AddArguments {
-    /// hf:org/name[@revision][/path], a hub's page, the address of a file, or dir:FOLDER
+    /// hf:org/name[@revision][/path], civitai:model[@version], modelscope:org/name, a page or file's address, dir:FOLDER
     #[arg(required = true, value_name = "REF")]
     pub references: Vec<String>,
     /// Print one array with an object per REF

@@ -6,7 +6,7 @@ use super::output::Output;
 use super::progress::Progress;
 use super::table::printable;
 use super::{Context, exit, figures, interrupt, report};
-use crate::config::TokenState;
+use crate::config::{Chosen, TokenState};
 use crate::fuse;
 use crate::library::{Check, CheckStatus, Hashed, Library};
 use serde_json::{Value, json};
@@ -118,7 +118,13 @@ pub fn doctor(context: &Context, as_json: bool, output: &mut Output) -> Result<u
     let mut checks = fuse::checks(&settings.mount_point.value);
     checks.extend(Library::checks(&settings.store.value));
     checks.push(network_check(context));
-    checks.push(token_check(&settings.hf_token));
+    for (hub, variable, state) in [
+        ("Hugging Face", "HF_TOKEN", &settings.hf_token),
+        ("Civitai", "CIVITAI_TOKEN", &settings.civitai_token),
+        ("ModelScope", "MODELSCOPE_API_TOKEN", &settings.modelscope_token),
+    ] {
+        checks.push(token_check(hub, variable, state));
+    }
     let broken = checks.iter().any(|check| check.status == CheckStatus::Broken);
     if as_json {
         output.json(&checks.iter().map(check_json).collect())?;
@@ -144,18 +150,25 @@ fn network_check(context: &Context) -> Check {
     let finding = if settings.offline.value {
         format!("switched off ({})", settings.offline.origin)
     } else {
-        format!("Hugging Face at {} ({})", settings.hf_endpoint.value, settings.hf_endpoint.origin)
+        let hubs = [
+            ("Hugging Face", &settings.hf_endpoint),
+            ("Civitai", &settings.civitai_endpoint),
+            ("ModelScope", &settings.modelscope_endpoint),
+        ];
+        let place =
+            |(name, chosen): &(&str, &Chosen<String>)| format!("{name} at {} ({})", chosen.value, chosen.origin);
+        hubs.iter().map(place).collect::<Vec<_>>().join(", ")
     };
     Check { name: "network".to_owned(), status: CheckStatus::Fine, finding, remedy: String::new() }
 }
 
 /// Whether there is a token and where from, never the token.
-fn token_check(state: &TokenState) -> Check {
+fn token_check(hub: &str, variable: &str, state: &TokenState) -> Check {
     let (status, finding, remedy) = match state {
         TokenState::Absent => (
             CheckStatus::Fine,
-            "none: public repositories only".to_owned(),
-            "for gated and private repositories set HF_TOKEN, or run `hf auth login`".to_owned(),
+            "none: only what is public".to_owned(),
+            format!("for what needs an account set {variable}"),
         ),
         TokenState::Found { origin, exposed: true, .. } => (
             CheckStatus::Notice,
@@ -168,13 +181,13 @@ fn token_check(state: &TokenState) -> Check {
         TokenState::Unusable { origin, reason } => (
             CheckStatus::Broken,
             format!("{origin} cannot be used: {reason}"),
-            "set HF_TOKEN to the token of your account, or unset it".to_owned(),
+            format!("set {variable} to the token of your account, or unset it"),
         ),
         TokenState::Disabled => {
             (CheckStatus::Fine, "not sent, because HF_HUB_DISABLE_IMPLICIT_TOKEN says so".to_owned(), String::new())
         }
     };
-    Check { name: "Hugging Face token".to_owned(), status, finding, remedy }
+    Check { name: format!("{hub} token"), status, finding, remedy }
 }
 
 fn check_json(check: &Check) -> Value {

@@ -53,6 +53,11 @@ impl Context {
                 hf_endpoint: settings.hf_endpoint.value.clone(),
                 hf_token: settings.hf_token.token().cloned(),
                 offline: settings.offline.value,
+                civitai_endpoint: settings.civitai_endpoint.value.clone(),
+                civitai_token: settings.civitai_token.token().cloned(),
+                modelscope_endpoint: settings.modelscope_endpoint.value.clone(),
+                modelscope_token: settings.modelscope_token.token().cloned(),
+                order: settings.sources_order.value.clone(),
                 ..HubOptions::default()
             },
             promote_after_bytes: settings.promote_after_bytes.value,

@@ -6,6 +6,7 @@ use super::output::Output;
 use super::table::{Align, Table};
 use super::{Context, exit, figures};
 use crate::config::{Chosen, Settings, TokenState};
+use crate::tree::Source;
 use serde_json::{Map, Value, json};
 
 pub fn run(context: &Context, wanted: &ConfigArguments, output: &mut Output) -> Result<u8, Failure> {
@@ -30,14 +31,22 @@ fn row<T>(key: &'static str, chosen: &Chosen<T>, text: impl Fn(&T) -> String, js
 }
 
 fn rows(settings: &Settings) -> Vec<Row> {
-    let (token_text, token_origin) = token(&settings.hf_token);
+    let token_row = |key, state| {
+        let (text, origin) = token(state);
+        Row { key, json: json!(text), text, origin }
+    };
     let path_text = |path: &std::path::PathBuf| path.display().to_string();
     let path_json = |path: &std::path::PathBuf| json!(path.to_string_lossy());
     vec![
         row("store", &settings.store, path_text, path_json),
         row("offline", &settings.offline, bool::to_string, |value| json!(value)),
         row("huggingface.endpoint", &settings.hf_endpoint, String::clone, |value| json!(value)),
-        Row { key: "huggingface.token", json: json!(token_text), text: token_text, origin: token_origin },
+        token_row("huggingface.token", &settings.hf_token),
+        row("civitai.endpoint", &settings.civitai_endpoint, String::clone, |value| json!(value)),
+        token_row("civitai.token", &settings.civitai_token),
+        row("modelscope.endpoint", &settings.modelscope_endpoint, String::clone, |value| json!(value)),
+        token_row("modelscope.token", &settings.modelscope_token),
+        row("sources.order", &settings.sources_order, |order| order_text(order), |order| json!(order_text(order))),
         row("fetch.promote_after", &settings.promote_after_bytes, |bytes| figures::size(*bytes), |value| json!(value)),
         row(
             "fetch.read_timeout",
@@ -61,6 +70,11 @@ fn rows(settings: &Settings) -> Vec<Row> {
         ),
         row("log.format", &settings.log_format, |format| format.as_str().to_owned(), |format| json!(format.as_str())),
     ]
+}
+
+fn order_text(order: &[Source]) -> String {
+    let words: Vec<&str> = order.iter().map(|source| source.as_str()).collect();
+    if words.is_empty() { "as registered".to_owned() } else { words.join(",") }
 }
 
 /// Whether there is a token and where from, never the token.

@@ -43,6 +43,13 @@ variables! {
     HF_TOKEN_PATH = "HF_TOKEN_PATH": "File that holds the token; default `$HF_HOME/token`.",
     HF_HOME = "HF_HOME": "Folder of the Hugging Face tools; default `$XDG_CACHE_HOME/huggingface`.",
     HF_HUB_DISABLE_IMPLICIT_TOKEN = "HF_HUB_DISABLE_IMPLICIT_TOKEN": "True: no token is sent.",
+    CIVITAI_ENDPOINT = "MODELFS_CIVITAI_ENDPOINT": "Base URL of Civitai.",
+    CIVITAI_TOKEN = "CIVITAI_TOKEN": "Key of an account at Civitai, which most downloads there need.",
+    CIVITAI_API_KEY = "CIVITAI_API_KEY": "The same, read when `CIVITAI_TOKEN` is not set.",
+    CIVITAI_API_TOKEN = "CIVITAI_API_TOKEN": "The same, read when neither of the two is set.",
+    MODELSCOPE_ENDPOINT = "MODELSCOPE_ENDPOINT": "Base URL of ModelScope.",
+    MODELSCOPE_API_TOKEN = "MODELSCOPE_API_TOKEN": "Token for ModelScope.",
+    SOURCES_ORDER = "MODELFS_SOURCES_ORDER": "Hubs in the order in which they are asked for a file that several have: `civitai,huggingface`.",
     HF_HUB_OFFLINE = "HF_HUB_OFFLINE": "True (`1`, `on`, `yes`, `true`) forbids the network.",
     TRANSFORMERS_OFFLINE = "TRANSFORMERS_OFFLINE": "The same.",
     DISABLE_EXTERNAL_CONNECTIONS = "DISABLE_EXTERNAL_CONNECTIONS": "The same.",
@@ -57,6 +64,8 @@ pub const FOREIGN_OFFLINE: [&str; 3] =
 
 /// The variables a token is taken from, first match wins.
 pub const TOKEN_VARIABLES: [&str; 3] = [name::HF_TOKEN, name::HUGGING_FACE_HUB_TOKEN, name::HUGGINGFACE_TOKEN];
+pub const CIVITAI_TOKEN_VARIABLES: &[&str] = &[name::CIVITAI_TOKEN, name::CIVITAI_API_KEY, name::CIVITAI_API_TOKEN];
+pub const MODELSCOPE_TOKEN_VARIABLES: &[&str] = &[name::MODELSCOPE_API_TOKEN];
 
 /// A copy of the process's environment, so that tests bring their own.
 #[derive(Clone, Default)]

@@ -5,6 +5,7 @@
 use super::ConfigError;
 use super::settings::LogFormat;
 use crate::library::ImportMode;
+use crate::tree::Source;
 use serde::{Deserialize, Deserializer, de};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,13 @@ pub struct SettingsFile {
     pub store: Option<PathBuf>,
     pub offline: Option<bool>,
     #[serde(default)]
-    pub huggingface: HuggingFaceSection,
+    pub huggingface: HubSection,
+    #[serde(default)]
+    pub civitai: HubSection,
+    #[serde(default)]
+    pub modelscope: HubSection,
+    #[serde(default)]
+    pub sources: SourcesSection,
     #[serde(default)]
     pub fetch: FetchSection,
     #[serde(default)]
@@ -29,9 +36,16 @@ pub struct SettingsFile {
 
 #[derive(Deserialize, Default, Debug)]
 #[serde(deny_unknown_fields)]
-pub struct HuggingFaceSection {
+pub struct HubSection {
     pub endpoint: Option<String>,
     pub token_file: Option<PathBuf>,
+}
+
+#[derive(Deserialize, Default, Debug)]
+#[serde(deny_unknown_fields)]
+pub struct SourcesSection {
+    #[serde(default, deserialize_with = "sources")]
+    pub order: Option<Vec<Source>>,
 }
 
 #[derive(Deserialize, Default, Debug)]
@@ -95,6 +109,26 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text.trim()).map_err(|_| format!("`{text}` is no duration; write `120s` or `2min`"))
 }
 
+/// `civitai,huggingface`: words of `Source`, each at most once.
+pub fn parse_sources(text: &str) -> Result<Vec<Source>, String> {
+    sources_of(text.split(',').map(str::trim).filter(|word| !word.is_empty()))
+}
+
+fn sources_of<'w>(words: impl Iterator<Item = &'w str>) -> Result<Vec<Source>, String> {
+    let mut order: Vec<Source> = Vec::new();
+    for word in words {
+        let fetched = |source: &Source| *source != Source::Local;
+        let source = Source::parse(word).filter(fetched).ok_or_else(|| {
+            format!("`{word}` is no source; write `huggingface`, `civitai`, `modelscope`, `web` or `folder`")
+        })?;
+        if order.contains(&source) {
+            return Err(format!("`{word}` is named twice"));
+        }
+        order.push(source);
+    }
+    Ok(order)
+}
+
 pub fn parse_import_mode(text: &str) -> Result<ImportMode, String> {
     let known = ImportMode::ALL.into_iter().find(|mode| mode.as_str() == text);
     known.ok_or_else(|| format!("`{text}` is no import mode; write `reflink`, `copy`, `move` or `link`"))
@@ -125,6 +159,11 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duratio
     parse_duration(&String::deserialize(deserializer)?).map(Some).map_err(de::Error::custom)
 }
 
+fn sources<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Source>>, D::Error> {
+    let words = Vec::<String>::deserialize(deserializer)?;
+    sources_of(words.iter().map(String::as_str)).map(Some).map_err(de::Error::custom)
+}
+
 fn import_mode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ImportMode>, D::Error> {
     parse_import_mode(&String::deserialize(deserializer)?).map(Some).map_err(de::Error::custom)
 }
@@ -149,6 +188,13 @@ mod tests {
             [huggingface]
             endpoint = "https://mirror.example"
             token_file = "~/token"
+            [civitai]
+            endpoint = "https://civitai.example"
+            token_file = "~/key"
+            [modelscope]
+            endpoint = "https://scope.example"
+            [sources]
+            order = ["civitai", "modelscope"]
             [fetch]
             promote_after = "1MiB"
             read_timeout = "2min"
@@ -164,6 +210,9 @@ mod tests {
         let file = SettingsFile::parse(Path::new("config.toml"), text).expect("valid");
         assert_eq!((file.store, file.offline), (Some("/data".into()), Some(true)));
         assert_eq!(file.huggingface.endpoint.as_deref(), Some("https://mirror.example"));
+        assert_eq!(file.civitai.token_file, Some("~/key".into()));
+        assert_eq!(file.modelscope.endpoint.as_deref(), Some("https://scope.example"));
+        assert_eq!(file.sources.order, Some(vec![Source::Civitai, Source::ModelScope]));
         assert_eq!(file.fetch.promote_after, Some(1 << 20));
         assert_eq!(file.fetch.read_timeout, Some(Duration::from_secs(120)));
         assert_eq!((file.mount.point, file.mount.allow_other), (Some("~/models".into()), Some(true)));
@@ -187,6 +236,8 @@ mod tests {
             ("[fetch]\nread_timeout = \"soon\"", 2, "`soon`"),
             ("[import]\n\nmode = \"steal\"", 3, "`steal`"),
             ("[log]\nformat = \"xml\"", 2, "`xml`"),
+            ("[sources]\norder = [\"everywhere\"]", 2, "`everywhere`"),
+            ("[sources]\norder = [\"web\", \"web\"]", 2, "twice"),
             ("offline = 3", 1, "boolean"),
             ("store = ", 1, ""),
         ] {

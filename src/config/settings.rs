@@ -3,16 +3,19 @@
 //! Precedence: flag, environment, file, default. The switches that forbid the network are the exception: one that is
 //! on cannot be switched off by a weaker one, so that a machine that must stay silent does.
 
-use super::environment::{Environment, FOREIGN_OFFLINE, name};
-use super::file::{SettingsFile, parse_duration, parse_import_mode, parse_log_format, parse_size};
+use super::environment::{CIVITAI_TOKEN_VARIABLES, Environment, FOREIGN_OFFLINE, MODELSCOPE_TOKEN_VARIABLES, name};
+use super::file::{
+    HubSection, SettingsFile, parse_duration, parse_import_mode, parse_log_format, parse_size, parse_sources,
+};
 use super::{ConfigError, Places, TokenState};
+use crate::hub::{CIVITAI_ENDPOINT, HUGGING_FACE_ENDPOINT, MODELSCOPE_ENDPOINT};
 use crate::library::ImportMode;
+use crate::tree::Source;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use url::Url;
 
-const HF_ENDPOINT_DEFAULT: &str = "https://huggingface.co";
 /// Headers and trailers of every known format fit well below; an application that reads more wants the file.
 const PROMOTE_AFTER_BYTES_DEFAULT: u64 = 16 << 20;
 /// Longer than any hub's retry pause, shorter than a user's patience with an application that hangs.
@@ -86,6 +89,12 @@ pub struct Settings {
     /// Without a trailing slash.
     pub hf_endpoint: Chosen<String>,
     pub hf_token: TokenState,
+    pub civitai_endpoint: Chosen<String>,
+    pub civitai_token: TokenState,
+    pub modelscope_endpoint: Chosen<String>,
+    pub modelscope_token: TokenState,
+    /// Hubs that are asked first for a file that several have; those that are not named follow.
+    pub sources_order: Chosen<Vec<Source>>,
     pub promote_after_bytes: Chosen<u64>,
     pub read_timeout: Chosen<Duration>,
     pub mount_point: Chosen<PathBuf>,
@@ -95,6 +104,20 @@ pub struct Settings {
     pub log_filter: Chosen<Option<String>>,
     pub log_format: Chosen<LogFormat>,
 }
+
+/// What the settings of one hub are called.
+struct HubNames {
+    variable: &'static str,
+    key: &'static str,
+    default: &'static str,
+}
+
+const HUGGING_FACE: HubNames =
+    HubNames { variable: name::HF_ENDPOINT, key: "huggingface.endpoint", default: HUGGING_FACE_ENDPOINT };
+const CIVITAI: HubNames =
+    HubNames { variable: name::CIVITAI_ENDPOINT, key: "civitai.endpoint", default: CIVITAI_ENDPOINT };
+const MODELSCOPE: HubNames =
+    HubNames { variable: name::MODELSCOPE_ENDPOINT, key: "modelscope.endpoint", default: MODELSCOPE_ENDPOINT };
 
 /// Takes the first that is there.
 fn choose<T>(candidates: [(Option<T>, Origin); 3], default: T) -> Chosen<T> {
@@ -145,13 +168,22 @@ impl Reader<'_> {
     fn settings(self, path: Chosen<PathBuf>, file: Option<SettingsFile>) -> Result<Settings, ConfigError> {
         let file_found = file.is_some();
         let file = file.unwrap_or_default();
-        let token_file = file.huggingface.token_file.as_deref().map(|token| self.expand(token, &path.value));
+        let token_file = |hub: &HubSection| hub.token_file.as_deref().map(|token| self.expand(token, &path.value));
         Ok(Settings {
             file_found,
             store: self.store(&file, &path.value)?,
             offline: self.offline(&file)?,
-            hf_endpoint: self.hf_endpoint(&file, &path.value)?,
-            hf_token: TokenState::find(self.environment, self.places.as_ref().ok(), token_file)?,
+            hf_endpoint: self.endpoint(&HUGGING_FACE, &file.huggingface, &path.value)?,
+            hf_token: TokenState::find(self.environment, self.places.as_ref().ok(), token_file(&file.huggingface))?,
+            civitai_endpoint: self.endpoint(&CIVITAI, &file.civitai, &path.value)?,
+            civitai_token: TokenState::find_in(self.environment, CIVITAI_TOKEN_VARIABLES, token_file(&file.civitai))?,
+            modelscope_endpoint: self.endpoint(&MODELSCOPE, &file.modelscope, &path.value)?,
+            modelscope_token: TokenState::find_in(
+                self.environment,
+                MODELSCOPE_TOKEN_VARIABLES,
+                token_file(&file.modelscope),
+            )?,
+            sources_order: self.sources_order(&file)?,
             promote_after_bytes: choose(
                 [
                     (None, Origin::Default),
@@ -177,17 +209,7 @@ impl Reader<'_> {
                 ],
                 false,
             ),
-            import_mode: choose(
-                [
-                    (self.overrides.import_mode.map(Some), Origin::Flag("--mode")),
-                    (
-                        self.parsed(name::IMPORT_MODE, parse_import_mode)?.map(Some),
-                        Origin::Environment(name::IMPORT_MODE),
-                    ),
-                    (file.import.mode.map(Some), Origin::File),
-                ],
-                None,
-            ),
+            import_mode: self.import_mode(&file)?,
             log_filter: choose(
                 [
                     (None, Origin::Default),
@@ -209,6 +231,28 @@ impl Reader<'_> {
             ),
             file: path,
         })
+    }
+
+    fn sources_order(&self, file: &SettingsFile) -> Result<Chosen<Vec<Source>>, ConfigError> {
+        Ok(choose(
+            [
+                (None, Origin::Default),
+                (self.parsed(name::SOURCES_ORDER, parse_sources)?, Origin::Environment(name::SOURCES_ORDER)),
+                (file.sources.order.clone(), Origin::File),
+            ],
+            Vec::new(),
+        ))
+    }
+
+    fn import_mode(&self, file: &SettingsFile) -> Result<Chosen<Option<ImportMode>>, ConfigError> {
+        Ok(choose(
+            [
+                (self.overrides.import_mode.map(Some), Origin::Flag("--mode")),
+                (self.parsed(name::IMPORT_MODE, parse_import_mode)?.map(Some), Origin::Environment(name::IMPORT_MODE)),
+                (file.import.mode.map(Some), Origin::File),
+            ],
+            None,
+        ))
     }
 
     fn expand(&self, path: &Path, file: &Path) -> PathBuf {
@@ -256,17 +300,17 @@ impl Reader<'_> {
         })
     }
 
-    fn hf_endpoint(&self, file: &SettingsFile, path: &Path) -> Result<Chosen<String>, ConfigError> {
-        if let Some(text) = self.environment.text(name::HF_ENDPOINT)? {
-            let value = endpoint(text).map_err(|reason| ConfigError::Variable { name: name::HF_ENDPOINT, reason })?;
-            return Ok(Chosen { value, origin: Origin::Environment(name::HF_ENDPOINT) });
+    fn endpoint(&self, hub: &HubNames, section: &HubSection, path: &Path) -> Result<Chosen<String>, ConfigError> {
+        if let Some(text) = self.environment.text(hub.variable)? {
+            let value = endpoint(text).map_err(|reason| ConfigError::Variable { name: hub.variable, reason })?;
+            return Ok(Chosen { value, origin: Origin::Environment(hub.variable) });
         }
-        if let Some(text) = &file.huggingface.endpoint {
-            let key = "huggingface.endpoint";
+        if let Some(text) = &section.endpoint {
+            let key = hub.key;
             let value = endpoint(text).map_err(|reason| ConfigError::Value { path: path.to_owned(), key, reason })?;
             return Ok(Chosen { value, origin: Origin::File });
         }
-        Ok(Chosen { value: HF_ENDPOINT_DEFAULT.to_owned(), origin: Origin::Default })
+        Ok(Chosen { value: hub.default.to_owned(), origin: Origin::Default })
     }
 
     fn parsed<T>(
@@ -289,7 +333,7 @@ fn endpoint(text: &str) -> Result<String, String> {
         return Err(shape());
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("holds a user name or password; put the token into HF_TOKEN".to_owned());
+        return Err("holds a user name or password; put the token into the hub's variable".to_owned());
     }
     Ok(url.as_str().trim_end_matches('/').to_owned())
 }
@@ -359,6 +403,20 @@ mod tests {
             let settings = load(&Overrides::default(), &[("HF_ENDPOINT", text)], "");
             assert_eq!(settings.ok().map(|settings| settings.hf_endpoint.value).as_deref(), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn every_hub_has_its_endpoint_and_its_token() {
+        let variables =
+            [("MODELFS_CIVITAI_ENDPOINT", "http://c/"), ("CIVITAI_API_KEY", "key"), ("MODELFS_SOURCES_ORDER", "web")];
+        let text = "[modelscope]\nendpoint = \"http://m\"\n[sources]\norder = [\"civitai\"]\n";
+        let settings = load(&Overrides::default(), &variables, text).expect("valid");
+        let chosen = |chosen: &Chosen<String>| (chosen.value.clone(), chosen.origin.clone());
+        let of_variable = Origin::Environment("MODELFS_CIVITAI_ENDPOINT");
+        assert_eq!(chosen(&settings.civitai_endpoint), ("http://c".to_owned(), of_variable));
+        assert_eq!(chosen(&settings.modelscope_endpoint), ("http://m".to_owned(), Origin::File));
+        assert!(settings.civitai_token.token().is_some() && settings.modelscope_token.token().is_none());
+        assert_eq!(settings.sources_order.value, [Source::Web], "the variable wins");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Finds the Hugging Face token where that hub's own tools keep it.
+//! Finds the tokens of the hubs, where their own tools keep them.
 //!
 //! Invariants: a found token can be the value of a header; no message holds any part of it. Order: the environment's
 //! variables, then the token file. Not here: sending it (`hub`).
@@ -59,6 +59,20 @@ impl TokenState {
         Ok(file.map_or(Self::Absent, |file| Self::from_file(&file)))
     }
 
+    /// For a hub whose tools keep no token in a file of their own.
+    pub fn find_in(
+        environment: &Environment,
+        variables: &[&'static str],
+        configured_file: Option<PathBuf>,
+    ) -> Result<Self, ConfigError> {
+        for variable in variables {
+            if let Some(text) = environment.text(variable)? {
+                return Ok(Self::from_text(text, (*variable).to_owned(), false));
+            }
+        }
+        Ok(configured_file.map_or(Self::Absent, |file| Self::from_file(&file)))
+    }
+
     fn from_file(path: &Path) -> Self {
         let origin = path.display().to_string();
         let read = || -> io::Result<(String, bool)> {
@@ -114,6 +128,22 @@ mod tests {
         assert_eq!(summary(&find(&[], None)), "absent");
         assert_eq!(summary(&find(&[("HF_TOKEN", "x"), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")], None)), "disabled");
         assert_eq!(summary(&find(&[("HF_TOKEN", "two words")], None)), "unusable HF_TOKEN");
+    }
+
+    #[test]
+    fn other_hubs_have_variables_and_a_file() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let file = folder.path().join("key");
+        std::fs::write(&file, "from_file\n").expect("written");
+        let variables = &["CIVITAI_TOKEN", "CIVITAI_API_KEY"];
+        let find = |pairs: &[(&str, &str)], file: Option<&Path>| {
+            TokenState::find_in(&Environment::from_pairs(pairs), variables, file.map(Path::to_owned)).expect("text")
+        };
+        let both = [("CIVITAI_API_KEY", "b"), ("CIVITAI_TOKEN", "a")];
+        assert_eq!(summary(&find(&both, Some(&file))), "a from CIVITAI_TOKEN");
+        assert_eq!(summary(&find(&both[..1], Some(&file))), "b from CIVITAI_API_KEY");
+        assert_eq!(summary(&find(&[], Some(&file))), format!("from_file from {}", file.display()));
+        assert_eq!(summary(&find(&[], None)), "absent");
     }
 
     #[test]

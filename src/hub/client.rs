@@ -242,7 +242,7 @@ fn json_message(body: &[u8]) -> String {
 }
 
 /// A foreign text made fit to show: one line, short, and without the token should the server repeat it.
-fn shown(text: &str, token: Option<&Secret>) -> String {
+pub(super) fn shown(text: &str, token: Option<&Secret>) -> String {
     let text = match token.map(Secret::expose).filter(|token| !token.is_empty()) {
         Some(token) => text.replace(token, "***"),
         None => text.to_owned(),

@@ -41,6 +41,14 @@ pub enum HubError {
     Forbidden { host: String, subject: String, message: String },
     #[error("{subject} was disabled by the moderators of {host}")]
     Disabled { host: String, subject: String },
+    #[error("{host} gives {subject} to accounts only")]
+    LoginRequired { host: String, subject: String },
+    #[error("{subject} is in early access at {host}{until}", until = lasting(until))]
+    EarlyAccess { host: String, subject: String, until: Option<String> },
+    #[error("{subject} is archived at {host}: its page is kept and its files are not given out")]
+    Archived { host: String, subject: String },
+    #[error("{host} is not offered in this region")]
+    RegionBlocked { host: String },
     /// A signed address is refused: it expired, or the storage has a fault.
     #[error("{host} refused the signed address of {subject} with {status}")]
     Signature { host: String, subject: String, status: u16 },
@@ -63,6 +71,10 @@ pub enum HubError {
 
 fn told(message: &str) -> String {
     if message.is_empty() { String::new() } else { format!(" ({message})") }
+}
+
+fn lasting(until: &Option<String>) -> String {
+    until.as_deref().map(|until| format!(" until {until}")).unwrap_or_default()
 }
 
 /// What the download engine does after a failure.
@@ -100,6 +112,10 @@ impl HubError {
             | Self::BadToken { .. }
             | Self::Forbidden { .. }
             | Self::Disabled { .. }
+            | Self::LoginRequired { .. }
+            | Self::EarlyAccess { .. }
+            | Self::Archived { .. }
+            | Self::RegionBlocked { .. }
             | Self::Changed { .. }
             | Self::OverLimit { .. }
             | Self::NoHub { .. }
@@ -110,19 +126,26 @@ impl HubError {
 
     pub fn fault(&self) -> Fault {
         const AGAIN: &str = "check the network connection and try again";
-        const TOKEN: &str = "set HF_TOKEN to a token of an account that may read it";
+        const TOKEN: &str =
+            "set the hub's token (HF_TOKEN, CIVITAI_TOKEN, MODELSCOPE_API_TOKEN) to one of an account that may read it";
         let (kind, remedy) = match self {
             Self::Offline => (FaultKind::Offline, "run without --offline and without the variables that forbid it"),
             Self::NoHub { .. } => (FaultKind::Unsupported, "use a newer modelfs"),
-            Self::Endpoint { .. } => (FaultKind::Invalid, "set HF_ENDPOINT to a URL such as https://huggingface.co"),
+            Self::Endpoint { .. } => {
+                (FaultKind::Invalid, "set the hub's endpoint to a URL such as https://huggingface.co")
+            }
             Self::Unreachable { .. } => (FaultKind::Unreachable, AGAIN),
             Self::TimedOut { .. } => (FaultKind::TimedOut, AGAIN),
             Self::Cut { .. } => (FaultKind::Unreachable, "try again: what has arrived is kept"),
             Self::Status { .. } => (FaultKind::Unreachable, "try again later"),
-            Self::RateLimited { .. } => {
-                (FaultKind::RateLimited, "wait a few minutes, or set HF_TOKEN: accounts have a larger allowance")
-            }
-            Self::RepoNotFound { .. } => (FaultKind::NotFound, "check the name; for a private repository set HF_TOKEN"),
+            Self::RateLimited { .. } => (
+                FaultKind::RateLimited,
+                "wait a few minutes, or set the hub's token (HF_TOKEN, CIVITAI_TOKEN, MODELSCOPE_API_TOKEN): accounts may do more",
+            ),
+            Self::RepoNotFound { .. } => (
+                FaultKind::NotFound,
+                "check the name; for a private repository set the hub's token (HF_TOKEN, CIVITAI_TOKEN, MODELSCOPE_API_TOKEN)",
+            ),
             Self::RevisionNotFound { .. } => (FaultKind::NotFound, "check the revision on the repository's page"),
             Self::EntryNotFound { .. } => (FaultKind::Gone, "check the path on the repository's page"),
             Self::Gated { with_token: false, .. } => {
@@ -131,16 +154,25 @@ impl HubError {
             Self::Gated { with_token: true, .. } => {
                 (FaultKind::AccessDenied, "accept its terms on the repository's page with the token's account")
             }
-            Self::BadToken { .. } => (FaultKind::AccessDenied, "set HF_TOKEN to a valid token, or unset it"),
+            Self::BadToken { .. } => (
+                FaultKind::AccessDenied,
+                "set the hub's token (HF_TOKEN, CIVITAI_TOKEN, MODELSCOPE_API_TOKEN) to a valid one, or unset it",
+            ),
             Self::Forbidden { .. } => (FaultKind::AccessDenied, TOKEN),
-            Self::Disabled { .. } => (FaultKind::Gone, ""),
+            Self::Disabled { .. } | Self::Archived { .. } => (FaultKind::Gone, ""),
+            Self::LoginRequired { .. } => (FaultKind::AccessDenied, "set CIVITAI_TOKEN to a key of your account"),
+            Self::EarlyAccess { .. } => (
+                FaultKind::AccessDenied,
+                "wait until then, or buy access with the account whose key is in CIVITAI_TOKEN",
+            ),
+            Self::RegionBlocked { .. } => (FaultKind::AccessDenied, ""),
             Self::Signature { .. } => (FaultKind::Unreachable, "try again later"),
             Self::Changed { .. } => (FaultKind::Gone, "run `modelfs add` again for the new file"),
             Self::WrongRange { .. } | Self::Compressed { .. } | Self::Page { .. } | Self::Malformed { .. } => {
-                (FaultKind::Unreachable, "check HF_ENDPOINT and any proxy in between, then try again")
+                (FaultKind::Unreachable, "check the hub's endpoint and any proxy in between, then try again")
             }
             Self::OverLimit { .. } => (FaultKind::Unsupported, "name a single file or folder of the repository"),
-            Self::Redirect { .. } => (FaultKind::Unreachable, "check HF_ENDPOINT and any proxy in between"),
+            Self::Redirect { .. } => (FaultKind::Unreachable, "check the hub's endpoint and any proxy in between"),
         };
         Fault::new(kind, self.to_string(), remedy)
     }

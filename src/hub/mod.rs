@@ -8,12 +8,14 @@
 
 mod answer;
 mod api;
+mod civitai;
 mod client;
 mod error;
 mod folder;
 mod hugging_face;
 mod listing;
 mod measure;
+mod modelscope;
 mod pace;
 mod set;
 mod site;
@@ -21,4 +23,4 @@ mod web;
 
 pub use api::{About, Expected, Hub, Known, Origin, RangeStream, RemoteFile, RepoListing};
 pub use error::{HubError, Response};
-pub use set::{HUGGING_FACE_ENDPOINT, HubOptions, HubSet, source_of};
+pub use set::{CIVITAI_ENDPOINT, HUGGING_FACE_ENDPOINT, HubOptions, HubSet, MODELSCOPE_ENDPOINT, source_of};

@@ -22,6 +22,10 @@ pub(super) struct Budget {
 
 /// Anonymous callers have 3,000 file requests in five minutes.
 pub(super) const HUGGING_FACE_BUDGET: Budget = Budget { burst: 3000, per_second: 10.0 };
+/// Nothing is published; a firewall in front stops callers that look like crawlers.
+pub(super) const CIVITAI_BUDGET: Budget = Budget { burst: 100, per_second: 5.0 };
+/// Nothing is published; its own client opens up to sixteen connections.
+pub(super) const MODELSCOPE_BUDGET: Budget = Budget { burst: 200, per_second: 10.0 };
 /// Many hosts share this one; each is asked once per file and once per range.
 pub(super) const WEB_BUDGET: Budget = Budget { burst: 1000, per_second: 50.0 };
 

@@ -1,16 +1,20 @@
 //! All hubs of this process, and the one place where the network can be switched off.
 
+use super::civitai::Civitai;
 use super::client::Timeouts;
 use super::folder::Folder;
 use super::hugging_face::HuggingFace;
+use super::modelscope::ModelScope;
 use super::web::Web;
-use super::{Expected, Hub, HubError, Origin, RangeStream, RepoListing};
-use crate::base::{ByteRange, Locator, Secret};
+use super::{Expected, Hub, HubError, Known, Origin, RangeStream, RepoListing};
+use crate::base::{ByteRange, Digest, Locator, Secret};
 use crate::tree::Source;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub const HUGGING_FACE_ENDPOINT: &str = "https://huggingface.co";
+pub const CIVITAI_ENDPOINT: &str = "https://civitai.com";
+pub const MODELSCOPE_ENDPOINT: &str = "https://modelscope.cn";
 /// A connection that is not up by then goes to a host that is down or filtered.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest silence on a connection; the official client waits as long.
@@ -22,6 +26,12 @@ pub struct HubOptions {
     /// Base URL of Hugging Face or of a mirror.
     pub hf_endpoint: String,
     pub hf_token: Option<Secret>,
+    pub civitai_endpoint: String,
+    pub civitai_token: Option<Secret>,
+    pub modelscope_endpoint: String,
+    pub modelscope_token: Option<Secret>,
+    /// Hubs that are asked first for a file that several have.
+    pub order: Vec<Source>,
     /// Every request fails at once.
     pub offline: bool,
     pub connect_timeout: Duration,
@@ -34,6 +44,11 @@ impl Default for HubOptions {
         Self {
             hf_endpoint: HUGGING_FACE_ENDPOINT.to_owned(),
             hf_token: None,
+            civitai_endpoint: CIVITAI_ENDPOINT.to_owned(),
+            civitai_token: None,
+            modelscope_endpoint: MODELSCOPE_ENDPOINT.to_owned(),
+            modelscope_token: None,
+            order: Vec::new(),
             offline: false,
             connect_timeout: CONNECT_TIMEOUT,
             read_timeout: READ_TIMEOUT,
@@ -51,8 +66,13 @@ pub struct HubSet {
 impl HubSet {
     pub fn new(options: HubOptions) -> Self {
         let timeouts = Timeouts { connect: options.connect_timeout, read: options.read_timeout };
-        let hugging_face = HuggingFace::new(&options.hf_endpoint, options.hf_token, timeouts);
-        let hubs: [Arc<dyn Hub>; 3] = [Arc::new(hugging_face), Arc::new(Web::new(timeouts)), Arc::new(Folder)];
+        let hubs: [Arc<dyn Hub>; 5] = [
+            Arc::new(HuggingFace::new(&options.hf_endpoint, options.hf_token, timeouts)),
+            Arc::new(Civitai::new(&options.civitai_endpoint, options.civitai_token, timeouts)),
+            Arc::new(ModelScope::new(&options.modelscope_endpoint, options.modelscope_token, timeouts)),
+            Arc::new(Web::new(timeouts)),
+            Arc::new(Folder),
+        ];
         Self { hubs: Arc::new(hubs), offline: options.offline }
     }
 
@@ -76,6 +96,19 @@ impl HubSet {
         range: ByteRange,
     ) -> Result<RangeStream, HubError> {
         self.hub(origin.source)?.open_range(origin, expected, range).await
+    }
+
+    /// Which of these contents one hub knows.
+    pub async fn known(&self, source: Source, sha256s: &[Digest]) -> Result<Vec<Known>, HubError> {
+        self.hub(source)?.known(sha256s).await
+    }
+
+    /// The repository in which one hub has this content, with that file alone.
+    pub async fn describe_by_hash(&self, source: Source, sha256: Digest) -> Result<Option<RepoListing>, HubError> {
+        match self.known(source, &[sha256]).await?.first() {
+            Some(known) => self.describe(&known.locator).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     fn hub(&self, source: Source) -> Result<&Arc<dyn Hub>, HubError> {

@@ -78,6 +78,11 @@ impl Site {
         }
     }
 
+    /// The token is sent in this cookie too.
+    pub fn with_cookie(self, name: &'static str) -> Self {
+        Self { cookie: Some(name), ..self }
+    }
+
     pub fn endpoint(&self) -> Result<&Url, HubError> {
         self.endpoint.as_ref().map_err(Clone::clone)
     }
@@ -129,6 +134,17 @@ impl Site {
     /// One JSON answer with its headers.
     pub async fn json<T: for<'de> Deserialize<'de>>(&self, url: Url, subject: &str) -> Result<(T, HeaderMap), Refusal> {
         self.json_of(url, None, subject).await
+    }
+
+    /// The answer to a question that does not fit into an address.
+    pub async fn post<T: for<'de> Deserialize<'de>>(
+        &self,
+        url: Url,
+        question: &serde_json::Value,
+        subject: &str,
+    ) -> Result<T, Refusal> {
+        let (value, _) = self.json_of(url, Some(question.to_string().into_bytes()), subject).await?;
+        Ok(value)
     }
 
     async fn json_of<T: for<'de> Deserialize<'de>>(

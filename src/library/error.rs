@@ -46,7 +46,7 @@ impl LibraryError {
             Self::Locator(_) => Fault::new(
                 FaultKind::Invalid,
                 what,
-                "write hf:org/name[@revision][/path], dir:FOLDER, or the address of a page or file",
+                "write hf:org/name[@revision][/path], civitai:model[@version], modelscope:org/name, dir:FOLDER, or the address of a page or file",
             ),
             Self::BadReference { .. } => {
                 Fault::new(FaultKind::Invalid, what, "see `modelfs info --help` for what names a model")

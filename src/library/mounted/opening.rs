@@ -7,7 +7,9 @@ use super::Mounted;
 use crate::base::{BlobId, BlobState, Fault, FaultKind};
 use crate::catalog::{BlobRow, CatalogError, FileMark, LinkRow, OriginRow};
 use crate::fetch::{Activity, Progress, RemoteFile, Wanted};
+use crate::hub::Origin;
 use crate::store::{FileSource, StoreError};
+use crate::tree::Source;
 use std::fs::File;
 
 /// An open content.
@@ -41,7 +43,8 @@ impl Mounted {
         if let Some(opened) = self.open_unrecorded(&facts)? {
             return Ok(opened);
         }
-        let remote = self.inner.engine.open(&wanted(&facts)).map_err(|error| error.fault())?;
+        let wanted = wanted(&facts, &self.inner.library.options().hubs.order);
+        let remote = self.inner.engine.open(&wanted).map_err(|error| error.fault())?;
         // It may have been completed between the look and the open; then the engine's handle would fetch it again.
         let facts = self.opening_facts(blob)?;
         if facts.row.state == BlobState::Resident { self.open_resident(&facts) } else { Ok(Opened::Remote(remote)) }
@@ -127,13 +130,16 @@ fn open_linked(link: &LinkRow) -> Result<File, Fault> {
     })
 }
 
-fn wanted(facts: &Facts) -> Wanted {
+fn wanted(facts: &Facts, order: &[Source]) -> Wanted {
+    let mut origins: Vec<Origin> = facts.origins.iter().filter_map(origins::fetchable).collect();
+    // The sort is stable: whoever is not named stays as registered, after those that are.
+    origins.sort_by_key(|origin| order.iter().position(|source| *source == origin.source).unwrap_or(order.len()));
     Wanted {
         blob: facts.row.id,
         name: facts.row.name.clone(),
         size_bytes: facts.row.size_bytes,
         sha256: facts.row.sha256,
         etag: facts.row.etag.clone(),
-        origins: facts.origins.iter().filter_map(origins::fetchable).collect(),
+        origins,
     }
 }

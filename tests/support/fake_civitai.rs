@@ -1,0 +1,278 @@
+//! A Civitai on this machine: models, versions, downloads, lookups by hash, and its ways to refuse.
+//!
+//! Not here: search.
+
+use super::fake_hub::Content;
+use super::two_origins::{Answer, Ask, Storage, TwoOrigins};
+use axum::http::{Method, header};
+use serde_json::{Value, json};
+use std::sync::{Arc, Mutex};
+
+/// A file of a version.
+#[derive(Clone)]
+pub struct File {
+    pub id: u64,
+    pub name: String,
+    pub kind: &'static str,
+    pub content: Content,
+    /// Published at once, or only after a scan.
+    pub hashed: bool,
+    /// What the page says of its size; nothing for the truth.
+    pub claimed_kib: Option<f64>,
+}
+
+#[derive(Clone)]
+pub struct Version {
+    pub id: u64,
+    pub base: &'static str,
+    pub files: Vec<File>,
+    pub access: Access,
+}
+
+/// Who may download.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    Public,
+    /// Only with a key, as all of them in production.
+    Login,
+    Early,
+    Disabled,
+    Archived,
+    /// The storage does not know the file for this many requests.
+    Missing(u32),
+    Busy,
+}
+
+#[derive(Clone)]
+pub struct Model {
+    pub id: u64,
+    pub kind: &'static str,
+    /// The newest first.
+    pub versions: Vec<Version>,
+    pub mode: Option<&'static str>,
+}
+
+#[derive(Default)]
+struct State {
+    models: Vec<Model>,
+    keys: Vec<String>,
+    region_blocked: bool,
+}
+
+pub struct FakeCivitai {
+    pub origins: TwoOrigins,
+    state: Arc<Mutex<State>>,
+}
+
+impl File {
+    pub fn new(id: u64, name: &str, content: impl Into<Content>) -> Self {
+        let content = content.into();
+        Self { id, name: name.to_owned(), kind: "Model", content, hashed: true, claimed_kib: None }
+    }
+}
+
+impl Version {
+    pub fn new(id: u64, access: Access, files: Vec<File>) -> Self {
+        Self { id, base: "SD 1.5", files, access }
+    }
+}
+
+impl FakeCivitai {
+    pub fn start() -> Self {
+        let state = Arc::new(Mutex::new(State::default()));
+        let seen = Arc::clone(&state);
+        let rules =
+            move |ask: &Ask, storage: &Storage| answer(&mut seen.lock().expect("no panic while held"), ask, storage);
+        Self { origins: TwoOrigins::start(rules), state }
+    }
+
+    fn set(&self, change: impl FnOnce(&mut State)) -> &Self {
+        change(&mut self.state.lock().expect("no panic while held"));
+        self
+    }
+
+    pub fn model(&self, id: u64, kind: &'static str, versions: Vec<Version>) -> &Self {
+        self.set(|state| state.models.push(Model { id, kind, versions, mode: None }))
+    }
+
+    pub fn mode(&self, id: u64, mode: &'static str) -> &Self {
+        self.set(|state| {
+            state.models.iter_mut().filter(|model| model.id == id).for_each(|model| model.mode = Some(mode));
+        })
+    }
+
+    /// A key of an account.
+    pub fn key(&self, key: &str) -> &Self {
+        self.set(|state| state.keys.push(key.to_owned()))
+    }
+
+    pub fn block_region(&self) -> &Self {
+        self.set(|state| state.region_blocked = true)
+    }
+}
+
+fn answer(state: &mut State, ask: &Ask, storage: &Storage) -> Answer {
+    let agent = ask.header(header::USER_AGENT).unwrap_or_default().to_ascii_lowercase();
+    if agent.is_empty() || agent.starts_with("python") || agent.starts_with("reqwest") {
+        return Answer::new(403, "text/html", "<html>Attention Required!</html>");
+    }
+    let parts: Vec<&str> = ask.path.trim_matches('/').split('/').collect();
+    if let ["api", "download", "models", version] = parts.as_slice() {
+        return download(state, ask, storage, version.parse().unwrap_or(0), agent.contains("mozilla"));
+    }
+    if state.region_blocked {
+        return Answer::json(451, &json!({ "error": "Not available in your region", "code": "REGION_BLOCKED" }));
+    }
+    match parts.as_slice() {
+        ["api", "v1", "models", id] => match model(state, id) {
+            Some(model) => Answer::json(200, &card(model)),
+            None => Answer::json(404, &json!({ "error": format!("No model with id {id}") })),
+        },
+        ["api", "v1", "model-versions", "by-hash"] if ask.method == Method::POST => by_hashes(state, ask),
+        ["api", "v1", "model-versions", id] => match version(state, id.parse().unwrap_or(0)) {
+            Some((model, version)) => Answer::json(200, &version_object(model, version)),
+            None => Answer::json(404, &json!({ "error": "Model not found" })),
+        },
+        ["api", "v1", "me"] => match knows(state, ask) {
+            true => Answer::json(200, &json!({ "id": 1, "username": "somebody", "tier": "free" })),
+            false => Answer::json(401, &json!({ "error": "Unauthorized" })),
+        },
+        _ => Answer::new(404, "text/html", "<html>no such page</html>"),
+    }
+}
+
+fn knows(state: &State, ask: &Ask) -> bool {
+    ask.bearer().is_some_and(|key| state.keys.iter().any(|known| known == key))
+}
+
+fn model<'s>(state: &'s State, id: &str) -> Option<&'s Model> {
+    let id = id.parse::<u64>().ok()?;
+    state.models.iter().find(|model| model.id == id)
+}
+
+fn version(state: &State, id: u64) -> Option<(&Model, &Version)> {
+    let all = state.models.iter().flat_map(|model| model.versions.iter().map(move |version| (model, version)));
+    all.into_iter().find(|(_, version)| version.id == id)
+}
+
+fn download(state: &mut State, ask: &Ask, storage: &Storage, id: u64, is_browser: bool) -> Answer {
+    let refusal = |status, value: Value| Answer::json(status, &value).with("cache-control", "no-store, max-age=0");
+    if ask.method == Method::HEAD {
+        return refusal(401, json!({ "error": "Unauthorized" }));
+    }
+    if is_browser {
+        return Answer::new(200, "text/html", "<html>Log in</html>");
+    }
+    let with_key = knows(state, ask);
+    let missing = || refusal(404, json!({ "error": "File not found" }));
+    let Some(version) = state.models.iter_mut().flat_map(|model| &mut model.versions).find(|it| it.id == id) else {
+        return missing();
+    };
+    match &mut version.access {
+        Access::Public => {}
+        Access::Login if with_key => {}
+        Access::Login => {
+            let message = "The creator of this asset requires you to be logged in to download it";
+            return refusal(401, json!({ "error": "Unauthorized", "message": message }));
+        }
+        Access::Disabled => {
+            let message = "The creator of this asset has disabled downloads on this file";
+            return refusal(401, json!({ "error": "Unauthorized", "message": message }));
+        }
+        Access::Early => {
+            let message = "This asset is in Early Access. You can use Buzz access it now!";
+            let deadline = "2027-01-02T03:04:05.000Z";
+            return refusal(403, json!({ "error": "Early Access", "deadline": deadline, "message": message }));
+        }
+        Access::Archived => {
+            return refusal(410, json!({ "error": "Model archived, not available for download" }));
+        }
+        Access::Busy => return refusal(429, json!({ "error": "an unusual amount of downloading" })),
+        Access::Missing(left) if *left > 0 => {
+            *left -= 1;
+            return missing();
+        }
+        Access::Missing(_) => {}
+    }
+    let wanted = ask.parameter("fileId").and_then(|id| id.parse::<u64>().ok());
+    let file = match wanted {
+        Some(wanted) => version.files.iter().find(|file| file.id == wanted),
+        None => version.files.first(),
+    };
+    match file {
+        Some(file) => refusal(307, json!({})).with("location", storage.sign(&file.content)),
+        None => missing(),
+    }
+}
+
+/// Misses are left out, the order is not that of the question, and some entries are empty.
+fn by_hashes(state: &State, ask: &Ask) -> Answer {
+    let Ok(hashes) = serde_json::from_slice::<Vec<String>>(&ask.body) else {
+        return Answer::json(400, &json!({ "error": "Request must include an array of SHA256 Hashes." }));
+    };
+    if hashes.len() > 100 || hashes.iter().any(|hash| hash.len() != 64) {
+        return Answer::json(400, &json!({ "error": "Request must include an array of SHA256 Hashes." }));
+    }
+    let mut found = vec![Value::Null];
+    for (model, version) in state.models.iter().flat_map(|model| model.versions.iter().map(move |it| (model, it))) {
+        let has = |hash: &String| version.files.iter().any(|file| file.content.sha256().eq_ignore_ascii_case(hash));
+        if hashes.iter().any(has) {
+            found.push(version_object(model, version));
+        }
+    }
+    found.reverse();
+    Answer::json(200, &Value::Array(found))
+}
+
+fn card(model: &Model) -> Value {
+    let archived = model.mode == Some("Archived");
+    let versions: Vec<Value> = model
+        .versions
+        .iter()
+        .enumerate()
+        .map(|(index, version)| {
+            let files: Vec<Value> = version.files.iter().map(|file| file_object(version, file)).collect();
+            json!({
+                "id": version.id, "index": index, "name": format!("v{}", version.id), "baseModel": version.base,
+                "baseModelType": "Standard", "trainedWords": ["sunlit style, sunlit", "glow"], "availability": "Public",
+                "files": if archived { Vec::new() } else { files }, "images": [],
+            })
+        })
+        .collect();
+    let mut card = json!({
+        "id": model.id, "name": "A model", "description": null, "type": model.kind, "nsfw": false, "nsfwLevel": 1,
+        "allowNoCredit": false, "allowCommercialUse": "{Image,RentCivit}", "allowDerivatives": true,
+        "stats": { "downloadCount": null, "thumbsUpCount": 3 }, "creator": { "username": "painter", "image": null },
+        "tags": ["style", "sun"], "modelVersions": versions,
+    });
+    if let Some(mode) = model.mode {
+        card["mode"] = json!(mode);
+    }
+    card
+}
+
+fn version_object(model: &Model, version: &Version) -> Value {
+    let files: Vec<Value> = version.files.iter().map(|file| file_object(version, file)).collect();
+    json!({
+        "id": version.id, "modelId": model.id, "name": "v", "baseModel": version.base, "trainedWords": ["sunlit"],
+        "model": { "name": "A model", "type": model.kind, "nsfw": false, "poi": false }, "files": files, "images": [],
+        "downloadUrl": format!("https://undefined/api/download/models/{}", version.id),
+    })
+}
+
+/// `primary` is absent, `metadata` has holes, hashes are in capitals, and the address names no file.
+fn file_object(version: &Version, file: &File) -> Value {
+    let kib = file.claimed_kib.unwrap_or(file.content.size_bytes() as f64 / 1024.0);
+    let hashes = match file.hashed {
+        true => {
+            json!({ "AutoV2": file.content.sha256()[..10].to_uppercase(), "SHA256": file.content.sha256().to_uppercase() })
+        }
+        false => json!({}),
+    };
+    json!({
+        "id": file.id, "sizeKB": kib, "name": file.name, "type": file.kind, "pickleScanResult": "Success",
+        "virusScanResult": if file.hashed { "Success" } else { "Pending" }, "scannedAt": null,
+        "metadata": { "fp": null, "size": null }, "hashes": hashes,
+        "downloadUrl": format!("https://civitai.com/api/download/models/{}", version.id),
+    })
+}
