@@ -12,7 +12,6 @@ use crate::tree::Source;
 use rusqlite::{Params, params};
 use std::path::Path;
 
-pub(super) const BLOB_COLUMN_COUNT: usize = 12;
 pub(super) const BLOB_COLUMNS: &str = "blobs.id, blobs.sha256, blobs.size, blobs.state, blobs.mtime_ns, blobs.name, \
     blobs.blake3, blobs.crc32, blobs.autov1, blobs.autov3, blobs.etag, blobs.error";
 

@@ -48,6 +48,9 @@ impl Catalog {
         open_and_migrate(&root.join(Database::Rules.file_name()), Database::Rules, Absent::Create)?;
         let shared = Shared { root: root.to_owned(), writer: Mutex::new(Some(connection)), readers: Mutex::default() };
         let catalog = Self { shared: Arc::new(shared) };
+        if !catalog.read(seed::is_complete)? {
+            catalog.write(seed::now(), seed::complete)?;
+        }
         // A newer program may know more applications than the one that made the store.
         if !catalog.read(seed::targets_are_current)? {
             catalog.write(seed::now(), seed::update_targets)?;

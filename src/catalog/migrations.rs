@@ -53,9 +53,7 @@ impl Database {
                 M::up_with_hook(include_str!("schema/modelhub_1.sql"), |transaction| {
                     seed::seed(transaction).map_err(hook_error)
                 }),
-                M::up_with_hook(include_str!("schema/modelhub_2.sql"), |transaction| {
-                    seed::update_to_2(transaction).map_err(hook_error)
-                }),
+                M::up(include_str!("schema/modelhub_2.sql")),
             ],
             Self::Rules => vec![M::up(include_str!("schema/classification_1.sql"))],
         }

@@ -4,7 +4,7 @@
 //! verdict is reached (`classify`), what `evidence` says (`library` writes and reads it).
 
 use super::cells::{Answer, Cells, signed, write_list, write_sources};
-use super::contents::{BLOB_COLUMN_COUNT, BLOB_COLUMNS, read_blob};
+use super::contents::{BLOB_COLUMNS, read_blob};
 use super::reader::no_such_row;
 use super::snapshot::occupant_columns;
 use super::{BlobRow, CatalogError, ModelRow, NewModel, Reader, Writer};
@@ -122,14 +122,14 @@ impl Reader<'_> {
     /// These models with their contents and sources, in the order given, without their tags; one that is gone is left out.
     pub fn models_of(&self, ids: &[ModelId]) -> Result<Vec<(ModelRow, BlobRow, SourceSet)>, CatalogError> {
         let sql = format!(
-            "SELECT {MODEL_COLUMNS}, {BLOB_COLUMNS}, models.id, models.sources FROM json_each(?1) AS wanted \
+            "SELECT {MODEL_COLUMNS}, models.id, models.sources, {BLOB_COLUMNS} FROM json_each(?1) AS wanted \
             CROSS JOIN models ON models.id = wanted.value JOIN blobs ON blobs.id = models.blob_id ORDER BY wanted.key"
         );
         let ids: Vec<i64> = ids.iter().map(|id| id.get()).collect();
         let ids = serde_json::to_string(&ids).expect("numbers are always JSON");
         self.all(&sql, [ids], "models", |cells| {
-            let blob = read_blob(cells.part(MODEL_COLUMN_COUNT, "blobs"))?;
-            let sources = cells.part(MODEL_COLUMN_COUNT + BLOB_COLUMN_COUNT, "models").sources(1)?;
+            let sources = cells.part(MODEL_COLUMN_COUNT, "models").sources(1)?;
+            let blob = read_blob(cells.part(MODEL_COLUMN_COUNT + 2, "blobs"))?;
             Ok((read_model(cells)?, blob, sources))
         })
     }

@@ -29,9 +29,21 @@ pub(super) fn seed(connection: &Connection) -> Answer<()> {
     update_targets(&mut writer)
 }
 
-/// What version 2 adds to a store that was made before it.
-pub(super) fn update_to_2(connection: &Connection) -> Answer<()> {
-    let mut writer = Writer::new(connection, now());
+/// Whether a store that an older program made has what this one expects in it. Asked after all migrations, because
+/// what fills it reads tables as they are now.
+pub(super) fn is_complete(reader: &Reader<'_>) -> Answer<bool> {
+    for path in tree::static_directories() {
+        if !reader.finds("SELECT 1 FROM directories WHERE path = ?1", [path.as_str()])? {
+            return Ok(false);
+        }
+    }
+    let lacking = "SELECT 1 WHERE EXISTS (SELECT 1 FROM models WHERE deleted = 0) \
+        AND NOT EXISTS (SELECT 1 FROM model_index LIMIT 1)";
+    Ok(!reader.finds(lacking, [])?)
+}
+
+/// Makes what is missing.
+pub(super) fn complete(writer: &mut Writer<'_>) -> Answer<()> {
     for path in tree::static_directories() {
         if writer.ensure_directory(&path, None)?.1 {
             writer.touch_directory(path.parent().as_ref())?;

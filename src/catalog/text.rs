@@ -150,8 +150,9 @@ impl Writer<'_> {
         self.run(sql, params![model.get(), name, words, facets(&row, sources)]).map(drop)
     }
 
-    /// Every model, for an index that is new.
+    /// Every model anew.
     pub(super) fn index_all(&mut self) -> Answer<()> {
+        self.run("INSERT INTO model_index (model_index) VALUES ('delete-all')", [])?;
         let sql = "SELECT id FROM models WHERE deleted = 0 ORDER BY id";
         let models = self.all(sql, [], "models", |cells| cells.integer(0).map(ModelId::new))?;
         models.into_iter().try_for_each(|model| self.index_new_text(model))
