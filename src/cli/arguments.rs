@@ -138,6 +138,7 @@ A word is found anywhere in a name, tag, trigger word, description or creator: `
 Examples:
   modelfs search anime style type:lora
   modelfs search '\"red hair\" -tag:style' --base sdxl --limit 10
+  modelfs search sdxl style --source huggingface --sort downloads
   modelfs search 'size<500MB added>=2025 sort:size' --json | jq -r '.[].name'
 In a mount, a folder is a query: mkdir ~/models/search/'sdxl anime size<500MB'")]
     Search(SearchArguments),
@@ -319,9 +320,12 @@ pub struct SearchArguments {
     /// Words, key:value and comparisons; several arguments are one query, `-word` inside quotes or after `--`
     #[arg(value_name = "QUERY", required = true)]
     pub query: Vec<String>,
-    /// Where to search [default: local]
+    /// Where to search: local, huggingface, all, or several with commas [default: local]
     #[arg(long, value_name = "SOURCE")]
     pub source: Option<String>,
+    /// Go on where an earlier answer of hubs ended, with the same query
+    #[arg(long, value_name = "CURSOR")]
+    pub cursor: Option<String>,
     /// Only models of this type, as `type:`
     #[arg(long = "type", value_name = "TYPE")]
     pub model_type: Option<String>,

@@ -18,6 +18,7 @@ mod models;
 mod mount;
 mod output;
 mod progress;
+mod search;
 mod settings_view;
 mod table;
 mod trace;
@@ -134,7 +135,7 @@ fn run_verb(context: &Context, verb: &Verb, output: &mut Output) -> Result<u8, F
         Verb::Mount(wanted) => mount::mount(context, wanted, output),
         Verb::Unmount(_) => mount::unmount(context),
         Verb::Ls(wanted) => models::list(context, wanted, output),
-        Verb::Search(wanted) => models::search(context, wanted, output),
+        Verb::Search(wanted) => search::run(context, wanted, output),
         Verb::Info(wanted) => models::info(context, wanted, output),
         Verb::Hash(wanted) => checking::hash(context, wanted, output),
         Verb::App(wanted) => apps::run(context, &wanted.verb, output),

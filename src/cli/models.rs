@@ -1,14 +1,14 @@
-//! `modelfs ls`, `search`, `info` and `stats`: what is in the collection.
+//! `modelfs ls`, `info` and `stats`: what is in the collection.
 
-use super::arguments::{InfoArguments, LsArguments, SearchArguments};
+use super::arguments::{InfoArguments, LsArguments};
 use super::error::Failure;
 use super::output::Output;
 use super::table::{Align, Table, printable};
 use super::{Context, exit, figures};
-use crate::library::{ModelDetails, ModelSummary, OriginInfo, SearchRequest, StatsRow, StoreStats};
+use crate::library::{ModelDetails, ModelSummary, OriginInfo, StatsRow, StoreStats};
 use serde_json::{Value, json};
 
-const NO_ANSWER: &str = "no model answers to this query";
+pub const NO_ANSWER: &str = "no model answers to this query";
 
 pub fn list(context: &Context, wanted: &LsArguments, output: &mut Output) -> Result<u8, Failure> {
     let query = wanted.query.join(" ");
@@ -16,19 +16,6 @@ pub fn list(context: &Context, wanted: &LsArguments, output: &mut Output) -> Res
     let models = context.library()?.list(query)?;
     let nothing = if query.is_some() { NO_ANSWER } else { "the store holds no models yet" };
     write_models(context, &models, wanted.json, nothing, output)
-}
-
-pub fn search(context: &Context, wanted: &SearchArguments, output: &mut Output) -> Result<u8, Failure> {
-    let request = SearchRequest {
-        query: wanted.query.join(" "),
-        source: wanted.source.clone(),
-        model_type: wanted.model_type.clone(),
-        base: wanted.base.clone(),
-        sort: wanted.sort.clone(),
-        limit: wanted.limit,
-    };
-    let models = context.library()?.search(&request)?;
-    write_models(context, &models, wanted.json, NO_ANSWER, output)
 }
 
 fn write_models(
@@ -41,33 +28,37 @@ fn write_models(
     if as_json {
         output.json(&models.iter().map(summary_json).collect())?;
     } else {
-        let mut table = Table::new(&[
-            ("ID", Align::Right),
-            ("NAME", Align::Left),
-            ("TYPE", Align::Left),
-            ("BASE", Align::Left),
-            ("SIZE", Align::Right),
-            ("STATE", Align::Left),
-            ("SOURCE", Align::Left),
-        ]);
-        for model in models {
-            table.row([
-                model.id.to_string(),
-                model.name.clone(),
-                model.model_type.to_string(),
-                model.base.as_ref().map(ToString::to_string).unwrap_or_default(),
-                figures::size(model.size_bytes),
-                model.state.to_string(),
-                model.sources.join(","),
-            ]);
-        }
-        output.table(&table)?;
+        output.table(&table_of(models))?;
         if models.is_empty() {
             context.say(nothing);
         }
     }
     output.finish()?;
     Ok(exit::SUCCESS)
+}
+
+pub fn table_of(models: &[ModelSummary]) -> Table {
+    let mut table = Table::new(&[
+        ("ID", Align::Right),
+        ("NAME", Align::Left),
+        ("TYPE", Align::Left),
+        ("BASE", Align::Left),
+        ("SIZE", Align::Right),
+        ("STATE", Align::Left),
+        ("SOURCE", Align::Left),
+    ]);
+    for model in models {
+        table.row([
+            model.id.to_string(),
+            model.name.clone(),
+            model.model_type.to_string(),
+            model.base.as_ref().map(ToString::to_string).unwrap_or_default(),
+            figures::size(model.size_bytes),
+            model.state.to_string(),
+            model.sources.join(","),
+        ]);
+    }
+    table
 }
 
 pub fn info(context: &Context, wanted: &InfoArguments, output: &mut Output) -> Result<u8, Failure> {
@@ -92,7 +83,7 @@ pub fn stats(context: &Context, as_json: bool, output: &mut Output) -> Result<u8
     Ok(exit::SUCCESS)
 }
 
-fn summary_json(model: &ModelSummary) -> Value {
+pub fn summary_json(model: &ModelSummary) -> Value {
     json!({
         "id": model.id.get(),
         "name": model.name,

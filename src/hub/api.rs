@@ -3,6 +3,7 @@
 use super::HubError;
 use super::client::Body;
 use super::folder::Reading;
+use super::search::{FoundPage, Question};
 use crate::base::{ByteRange, Digest, Locator, RelativePath, RepoId, Revision};
 use crate::tree::Source;
 use bytes::{Buf, Bytes};
@@ -105,6 +106,13 @@ pub trait Hub: Send + Sync {
     fn known<'a>(&'a self, sha256s: &'a [Digest]) -> BoxFuture<'a, Result<Vec<Known>, HubError>> {
         let _ = sha256s;
         Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    /// One page of the repositories that may answer a question, for hubs that can be searched.
+    fn search<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<FoundPage, HubError>> {
+        let _ = question;
+        let source_name = self.source().as_str();
+        Box::pin(std::future::ready(Err(HubError::NoSearch { source_name })))
     }
 
     /// Opens a stream of exactly `range`. The answer's place, total and identity are checked before this returns.

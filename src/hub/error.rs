@@ -14,6 +14,8 @@ pub enum HubError {
     Offline,
     #[error("this build knows no hub called {source_name}")]
     NoHub { source_name: &'static str },
+    #[error("{source_name} cannot be searched by this build")]
+    NoSearch { source_name: &'static str },
     #[error("`{text}` is not the address of a hub: {reason}")]
     Endpoint { text: String, reason: String },
     #[error("cannot reach {host}: {cause}")]
@@ -119,6 +121,7 @@ impl HubError {
             | Self::Changed { .. }
             | Self::OverLimit { .. }
             | Self::NoHub { .. }
+            | Self::NoSearch { .. }
             | Self::Endpoint { .. } => Response::NextOrigin,
             Self::Offline => Response::Fail,
         }
@@ -130,7 +133,7 @@ impl HubError {
             "set the hub's token (HF_TOKEN, CIVITAI_TOKEN, MODELSCOPE_API_TOKEN) to one of an account that may read it";
         let (kind, remedy) = match self {
             Self::Offline => (FaultKind::Offline, "run without --offline and without the variables that forbid it"),
-            Self::NoHub { .. } => (FaultKind::Unsupported, "use a newer modelfs"),
+            Self::NoHub { .. } | Self::NoSearch { .. } => (FaultKind::Unsupported, "use a newer modelfs"),
             Self::Endpoint { .. } => {
                 (FaultKind::Invalid, "set the hub's endpoint to a URL such as https://huggingface.co")
             }

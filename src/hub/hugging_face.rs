@@ -9,6 +9,7 @@ use super::client::{self, Answer, Timeouts};
 use super::listing::{self, RawFile};
 use super::measure::check_identity;
 use super::pace::HUGGING_FACE_BUDGET;
+use super::search::{FoundPage, Question};
 use super::site::{Refusal, Site};
 use super::{About, Expected, Hub, HubError, Origin, RangeStream, RepoListing};
 use crate::base::{ByteRange, Digest, Locator, RelativePath, RepoId, Revision, Secret};
@@ -57,6 +58,10 @@ struct WireEntry {
 impl HuggingFace {
     pub fn new(endpoint: &str, token: Option<Secret>, timeouts: Timeouts) -> Self {
         Self { site: Site::new(endpoint, token, timeouts, HUGGING_FACE_BUDGET) }
+    }
+
+    pub(super) fn api<'s>(&self, segments: impl IntoIterator<Item = &'s str>) -> Result<Url, HubError> {
+        self.site.url(segments)
     }
 
     async fn describe_repo(
@@ -143,7 +148,11 @@ impl HuggingFace {
     }
 
     /// One JSON answer and the address of the page after it.
-    async fn json<T: for<'de> Deserialize<'de>>(&self, url: Url, subject: &str) -> Result<(T, Option<Url>), HubError> {
+    pub(super) async fn json<T: for<'de> Deserialize<'de>>(
+        &self,
+        url: Url,
+        subject: &str,
+    ) -> Result<(T, Option<Url>), HubError> {
         let (value, headers) = match self.site.json(url, subject).await {
             Ok(answered) => answered,
             Err(refusal) => return Err(self.refused(refusal, subject).await),
@@ -247,6 +256,10 @@ impl Hub for HuggingFace {
             }
             _ => Box::pin(std::future::ready(Err(HubError::NoHub { source_name: "huggingface" }))),
         }
+    }
+
+    fn search<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<FoundPage, HubError>> {
+        Box::pin(self.find(question))
     }
 
     fn open_range<'a>(

@@ -13,14 +13,17 @@ mod client;
 mod error;
 mod folder;
 mod hugging_face;
+mod hugging_face_search;
 mod listing;
 mod measure;
 mod modelscope;
 mod pace;
+mod search;
 mod set;
 mod site;
 mod web;
 
 pub use api::{About, Expected, Hub, Known, Origin, RangeStream, RemoteFile, RepoListing};
 pub use error::{HubError, Response};
+pub use search::{FoundPage, FoundRepo, HubOrder, Question};
 pub use set::{CIVITAI_ENDPOINT, HUGGING_FACE_ENDPOINT, HubOptions, HubSet, MODELSCOPE_ENDPOINT, source_of};

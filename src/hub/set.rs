@@ -5,6 +5,7 @@ use super::client::Timeouts;
 use super::folder::Folder;
 use super::hugging_face::HuggingFace;
 use super::modelscope::ModelScope;
+use super::search::{FoundPage, Question};
 use super::web::Web;
 use super::{Expected, Hub, HubError, Known, Origin, RangeStream, RepoListing};
 use crate::base::{ByteRange, Digest, Locator, Secret};
@@ -87,6 +88,10 @@ impl HubSet {
 
     pub async fn describe(&self, locator: &Locator) -> Result<RepoListing, HubError> {
         self.hub(source_of(locator))?.describe(locator).await
+    }
+
+    pub async fn search(&self, source: Source, question: &Question) -> Result<FoundPage, HubError> {
+        self.hub(source)?.search(question).await
     }
 
     pub async fn open_range(

@@ -20,8 +20,6 @@ pub enum LibraryError {
     /// `QueryError::under` points at the place in `text`.
     #[error("the query cannot be read: {error}")]
     Query { text: String, error: QueryError },
-    #[error("searching hubs is not possible yet; only what this store knows can be searched")]
-    HubSearch,
     #[error("nothing in the store answers to `{reference}`")]
     NotFound { reference: String },
     #[error("`{reference}` names {} models: {}", candidates.len(), candidates.join(", "))]
@@ -54,11 +52,6 @@ impl LibraryError {
             Self::Query { .. } => {
                 Fault::new(FaultKind::Invalid, what, "see `modelfs search --help` for the words of a query")
             }
-            Self::HubSearch => Fault::new(
-                FaultKind::Unsupported,
-                what,
-                "leave out `source:` to search what this store knows, or register a repository with `modelfs add`",
-            ),
             Self::NotFound { .. } => Fault::new(FaultKind::NotFound, what, "list the models with `modelfs ls`"),
             Self::Ambiguous { .. } => {
                 Fault::new(FaultKind::Ambiguous, what, "name one of them by its id or by more digits of its sha256")

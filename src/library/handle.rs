@@ -4,9 +4,9 @@
 
 use super::{
     AddSummary, AppInfo, Check, Hashed, ImportObserver, ImportPlan, ImportRequest, ImportSummary, LibraryError,
-    ModelDetails, ModelSummary, SearchRequest, StoreStats, VerifySummary,
+    ModelDetails, ModelSummary, SearchAnswer, SearchRequest, StoreStats, VerifySummary,
 };
-use super::{add, apps, checks, details, hashing, import, listing, stats, verify};
+use super::{add, apps, checks, details, gateway, hashing, import, listing, stats, verify};
 use crate::base::{Clock, Timestamp};
 use crate::catalog::Catalog;
 use crate::classify::Rules;
@@ -103,9 +103,10 @@ impl Library {
         listing::list(self, query)
     }
 
-    /// As `list`, at most a page of answers, and with hubs in mind: a source that is none of ours is refused.
-    pub fn search(&self, request: &SearchRequest) -> Result<Vec<ModelSummary>, LibraryError> {
-        listing::search(self, request)
+    /// At most a page of answers, from here and from the hubs that are named. Waits for the network when there are any,
+    /// bounded.
+    pub fn search(&self, request: &SearchRequest) -> Result<SearchAnswer, LibraryError> {
+        gateway::search(self, request)
     }
 
     /// Everything about the one model a REF names (id, name, path in a mount, `sha256:<hex>`, AutoV2, `hf:…`).

@@ -1,37 +1,19 @@
 //! The models that answer a query.
 
-use super::{Library, LibraryError, ModelSummary, SearchRequest};
+use super::{Library, LibraryError, ModelSummary};
 use crate::base::BlobState;
 use crate::catalog::{BlobRow, CatalogError, ModelRow};
 use crate::query::Query;
-use crate::tree::{Source, SourceSet};
+use crate::tree::SourceSet;
 
 /// Rows read at a time: bounds the memory of one answer of the database.
 const PAGE_ROWS: usize = 1000;
-/// Answers of a search that names no limit: two screens; a person who wants more says so.
-const SEARCH_LIMIT: u32 = 50;
 
 pub(super) fn list(library: &Library, query: Option<&str>) -> Result<Vec<ModelSummary>, LibraryError> {
     answer(library, &parse(query.unwrap_or_default())?)
 }
 
-pub(super) fn search(library: &Library, request: &SearchRequest) -> Result<Vec<ModelSummary>, LibraryError> {
-    let mut query = parse(&request.query)?;
-    let flags = [("type", &request.model_type), ("base", &request.base), ("sort", &request.sort)];
-    for (key, value) in flags {
-        if let Some(value) = value {
-            query = query.refined_by(parse(&format!("{key}:{value}"))?);
-        }
-    }
-    let sources = query.sources().into_iter().chain(request.source.as_deref());
-    if sources.into_iter().any(|source| source != Source::Local.as_str()) {
-        return Err(LibraryError::HubSearch);
-    }
-    query.limit = request.limit.or(query.limit).or(Some(SEARCH_LIMIT));
-    answer(library, &query)
-}
-
-fn answer(library: &Library, query: &Query) -> Result<Vec<ModelSummary>, LibraryError> {
+pub(super) fn answer(library: &Library, query: &Query) -> Result<Vec<ModelSummary>, LibraryError> {
     let found = library.catalog().read(|r| {
         let ids = r.search(query, u32::MAX)?;
         let mut found = Vec::with_capacity(ids.len());

@@ -9,6 +9,7 @@ mod arrival;
 mod checks;
 mod details;
 mod error;
+mod gateway;
 mod handle;
 mod hashing;
 mod import;
@@ -27,7 +28,7 @@ pub use error::LibraryError;
 pub use handle::{Library, LibraryOptions};
 pub use mounted::{ChangeListener, Mounted, Names, Opened};
 pub use report::{
-    AddSummary, AppInfo, Check, CheckStatus, Hashed, ImportMode, ImportObserver, ImportPlan, ImportRequest,
-    ImportSummary, ModeCosts, ModelDetails, ModelSummary, OriginInfo, Refusal, SearchRequest, StatsRow, StoreStats,
-    VerifyFinding, VerifySummary,
+    AddSummary, AppInfo, Check, CheckStatus, FoundAtHub, Hashed, ImportMode, ImportObserver, ImportPlan, ImportRequest,
+    ImportSummary, ModeCosts, ModelDetails, ModelSummary, OriginInfo, Refusal, SearchAnswer, SearchRequest, StatsRow,
+    StoreStats, VerifyFinding, VerifySummary,
 };

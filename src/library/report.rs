@@ -3,8 +3,9 @@
 //! Edges turn these into tables, JSON or attributes. Not here: any formatting.
 
 use super::import::Work;
-use crate::base::{BaseModel, BlobId, BlobState, Digest, ModelId, ModelType, Timestamp};
+use crate::base::{BaseModel, BlobId, BlobState, Digest, Fault, ModelId, ModelType, Timestamp};
 use crate::classify::Reason;
+use crate::tree::Source;
 use std::path::{Path, PathBuf};
 
 /// How the bytes of an imported file get into the store.
@@ -168,6 +169,39 @@ pub struct SearchRequest {
     pub base: Option<String>,
     pub sort: Option<String>,
     pub limit: Option<u32>,
+    /// Where an earlier answer of hubs ended.
+    pub cursor: Option<String>,
+}
+
+/// A repository that a hub found.
+#[derive(Clone, PartialEq, Debug)]
+pub struct FoundAtHub {
+    /// What `add` takes.
+    pub reference: String,
+    pub source: String,
+    pub name: String,
+    pub creator: Option<String>,
+    pub model_type: Option<ModelType>,
+    pub base: Option<String>,
+    pub downloads: Option<u64>,
+    pub likes: Option<u64>,
+    pub tags: Vec<String>,
+    pub license: Option<String>,
+    pub updated: Option<Timestamp>,
+    pub gated: bool,
+    /// Registered in this store.
+    pub is_here: bool,
+}
+
+/// What a search found, here and at hubs.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct SearchAnswer {
+    pub models: Vec<ModelSummary>,
+    pub found: Vec<FoundAtHub>,
+    /// Hubs that did not answer, and why.
+    pub failures: Vec<(Source, Fault)>,
+    /// Where hubs go on.
+    pub cursor: Option<String>,
 }
 
 /// Everything that is known about one model.

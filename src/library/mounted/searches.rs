@@ -110,7 +110,10 @@ impl Searches {
             None => Vec::new(),
         };
         if query.sources().iter().any(|source| *source != Source::Local.as_str()) {
-            error = Some("searching hubs is not possible yet: only what this store knows is shown".to_owned());
+            error = Some(
+                "directories do not ask hubs yet: only what this store knows is shown (`modelfs search` asks them)"
+                    .to_owned(),
+            );
         } else if answer.len() == usize::try_from(HITS_MAX).unwrap_or(usize::MAX) {
             error = Some(format!("only the first {HITS_MAX} answers are shown; ask for less"));
         }

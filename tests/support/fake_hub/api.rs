@@ -19,6 +19,7 @@ use std::sync::Arc;
 /// What a path of the hub asks for.
 enum Route {
     WhoAmI,
+    Search,
     Info {
         repo: String,
         revision: String,
@@ -56,6 +57,7 @@ impl Route {
         let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
         match parts.as_slice() {
             ["api", "whoami-v2"] => Self::WhoAmI,
+            ["api", "models"] => Self::Search,
             ["api", "resolve-cache", "models", org, name, commit, path @ ..] => {
                 Self::Cached { repo: format!("{org}/{name}"), revision: (*commit).to_owned(), path: path.join("/") }
             }
@@ -98,7 +100,7 @@ impl Route {
             | Self::Refs { repo }
             | Self::Resolve { repo, .. }
             | Self::Cached { repo, .. } => Some(repo),
-            Self::WhoAmI | Self::Unknown => None,
+            Self::WhoAmI | Self::Search | Self::Unknown => None,
         }
     }
 
@@ -107,6 +109,7 @@ impl Route {
             Self::Resolve { .. } => Place::Resolve,
             Self::Cached { .. } => Place::Bytes,
             Self::WhoAmI
+            | Self::Search
             | Self::Info { .. }
             | Self::Tree { .. }
             | Self::PathsInfo { .. }
@@ -167,6 +170,7 @@ impl Shared {
         self.check_name(ask, route)?;
         match route {
             Route::WhoAmI => self.who_am_i(ask),
+            Route::Search => Ok(self.search_page(ask)),
             Route::Info { repo, revision } => {
                 let found = self.enter(ask, repo, Wants::Listing)?.at(ask, revision)?;
                 Ok(Reply::json(200, &tree::info(repo, &found, ask.parameter("blobs").is_some())))

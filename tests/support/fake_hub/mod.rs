@@ -2,7 +2,7 @@
 //!
 //! Answers as the real one does, as far as clients can tell: redirects with a file's identity, signed addresses that
 //! expire, ranges, paging, error codes. Records everything, and goes wrong on demand. The CDN is another origin and
-//! refuses credentials, so a token that leaks is seen. Not here: search, uploads, the chunk protocol of Xet.
+//! refuses credentials, so a token that leaks is seen. Not here: uploads, the chunk protocol of Xet.
 #![allow(dead_code, unused_imports, reason = "each program that includes this uses its own part")]
 
 mod api;
@@ -13,6 +13,7 @@ mod fault;
 mod outgoing;
 mod record;
 mod repository;
+mod search;
 mod sha1;
 mod tree;
 mod wire;
