@@ -5,7 +5,8 @@
 //! itself (`text`), what a query means (`query`).
 //!
 //! Order: relevance shows models whose name alone answers before the others, and in both the ones registered last first.
-//! That order is the index's own, so a limit ends the work early whatever the number of answers.
+//! That order is the index's own, and so is that of `sort:added`: a limit ends the work early whatever the number of
+//! answers. By name and by size all answers are looked at.
 
 use super::cells::Answer;
 use super::models::hex_bound;
@@ -292,7 +293,8 @@ impl Reader<'_> {
                 return Ok(found);
             }
             Sort::Size => format!("models.file_size DESC, {BY_NAME}"),
-            Sort::Added | Sort::Updated => format!("models.added_ns DESC, {BY_NAME}"),
+            // Models are registered one after the other: the order of their keys is that of their times.
+            Sort::Added | Sort::Updated => LATEST_FIRST.to_owned(),
             // What only hubs know about their files says nothing about local ones.
             Sort::Name | Sort::Downloads | Sort::Rating | Sort::Likes => BY_NAME.to_owned(),
         };

@@ -47,6 +47,8 @@ pub(super) fn search(library: &Library, request: &SearchRequest) -> Result<Searc
             query = query.refined_by(listing::parse(&format!("{key}:{value}"))?);
         }
     }
+    // Newest first costs nothing; the order of names would look at every answer.
+    query.sort = query.sort.or(Some(Sort::Relevance));
     query.limit = request.limit.or(query.limit).or(Some(LIMIT));
     let mut plan = Plan::of(&query, request)?;
     let mut answer = SearchAnswer::default();

@@ -11,7 +11,7 @@ use super::queries::{Folder, Live, Queries, name_hits, names_that_differ, number
 use crate::base::{Clock, EntryName, Fault, FaultKind, InodeNo, RelativePath};
 use crate::catalog::{Catalog, CatalogError, SearchRow};
 use crate::library::listing;
-use crate::query::Query;
+use crate::query::{Query, Sort};
 use crate::tree::{Source, Tree, TreeChange};
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashSet;
@@ -106,7 +106,11 @@ impl Searches {
             (Some(above), None) => above.query.clone(),
         };
         let answer = match own {
-            Some(_) => self.catalog.read(|reader| reader.search(&query, HITS_MAX))?,
+            Some(_) => {
+                // A directory is in the order of its names; which ones a limit leaves is what relevance says.
+                let asked = Query { sort: query.sort.or(Some(Sort::Relevance)), ..query.clone() };
+                self.catalog.read(|reader| reader.search(&asked, HITS_MAX))?
+            }
             None => Vec::new(),
         };
         if query.sources().iter().any(|source| *source != Source::Local.as_str()) {
