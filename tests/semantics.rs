@@ -38,6 +38,11 @@ const STATEMENTS: &[(&str, Shown)] = &[
     ("`by/type/<t>`", Here(by_what_is_known)),
     ("`search/", In("tests/search_directories.rs")),
     ("`hubs/huggingface", Here(a_repository)),
+    ("`hubs/civitai", Elsewhere("tests/hubs_civitai.rs", "a_version_is_listed_read_and_told_about")),
+    (
+        "`hubs/modelscope",
+        Elsewhere("tests/hubs_modelscope.rs", "a_repository_is_listed_and_read_however_its_site_answers_ranges"),
+    ),
     ("`store/<sha256>`", Here(store)),
     ("`.modelfs`", Here(live_files)),
     // Names.
