@@ -49,6 +49,39 @@ pub enum FaultKind {
     Internal,
 }
 
+impl FaultKind {
+    const WORDS: [(Self, &str); 19] = [
+        (Self::NotFound, "not-found"),
+        (Self::Invalid, "invalid"),
+        (Self::Ambiguous, "ambiguous"),
+        (Self::Exists, "exists"),
+        (Self::ReadOnly, "read-only"),
+        (Self::NotPermitted, "not-permitted"),
+        (Self::AccessDenied, "access-denied"),
+        (Self::Offline, "offline"),
+        (Self::Unreachable, "unreachable"),
+        (Self::TimedOut, "timed-out"),
+        (Self::RateLimited, "rate-limited"),
+        (Self::Gone, "gone"),
+        (Self::Integrity, "integrity"),
+        (Self::NoSpace, "no-space"),
+        (Self::Busy, "busy"),
+        (Self::Unsupported, "unsupported"),
+        (Self::NotMounted, "not-mounted"),
+        (Self::Interrupted, "interrupted"),
+        (Self::Internal, "internal"),
+    ];
+
+    /// For programs: stable, unlike the sentences.
+    pub fn as_str(self) -> &'static str {
+        Self::WORDS.iter().find(|(kind, _)| *kind == self).map_or("internal", |(_, word)| word)
+    }
+
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::WORDS.iter().find(|(_, known)| *known == word).map(|(kind, _)| *kind)
+    }
+}
+
 /// A failure in a user's words: what happened, to what, and what to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Fault {
@@ -104,5 +137,13 @@ mod tests {
         ] {
             assert_eq!(Fault::new(FaultKind::Internal, what, "").what, expected);
         }
+    }
+
+    #[test]
+    fn every_kind_has_a_word_of_its_own() {
+        for (kind, word) in FaultKind::WORDS {
+            assert_eq!((kind.as_str(), FaultKind::parse(word)), (word, Some(kind)));
+        }
+        assert_eq!(FaultKind::parse("nonsense"), None);
     }
 }

@@ -21,6 +21,10 @@ impl Writer<'_> {
         self.run("UPDATE bundle_files SET blob_id = ?2 WHERE blob_id = ?1", moved)?;
         self.run("UPDATE OR IGNORE origins SET blob_id = ?2 WHERE blob_id = ?1", moved)?;
         self.run("UPDATE imports SET blob_id = ?2 WHERE blob_id = ?1", moved)?;
+        // A content that was pinned under either row stays pinned.
+        if self.is_pinned(from)? {
+            self.set_pinned(into, true)?;
+        }
         let stays = !self.models_of_blob(into)?.is_empty();
         for model in self.models_of_blob(from)? {
             if stays {

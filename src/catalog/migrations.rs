@@ -54,6 +54,7 @@ impl Database {
                     seed::seed(transaction).map_err(hook_error)
                 }),
                 M::up(include_str!("schema/modelhub_2.sql")),
+                M::up(include_str!("schema/modelhub_3.sql")),
             ],
             Self::Rules => vec![M::up(include_str!("schema/classification_1.sql"))],
         }

@@ -23,14 +23,15 @@ mod seed;
 mod snapshot;
 mod targets;
 mod text;
+mod uses;
 mod writer;
 
 pub use error::CatalogError;
 pub use handle::{Catalog, Watcher};
 pub use reader::Reader;
 pub use rows::{
-    BlobRow, BundleRow, FileMark, HashRow, ImportRow, LinkRow, ModelRow, NewBlob, NewBundle, NewModel, OriginRow,
-    TypeCount,
+    BlobRow, BundleRow, EvictableRow, FileMark, HashRow, ImportRow, LinkRow, ModelRow, NewBlob, NewBundle, NewModel,
+    OriginRow, TypeCount,
 };
 pub use searches::SearchRow;
 pub use writer::Writer;

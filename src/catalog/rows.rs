@@ -42,6 +42,15 @@ pub struct BlobRow {
     pub error: Option<String>,
 }
 
+/// A content that can be had again from a hub.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EvictableRow {
+    pub blob: BlobId,
+    pub size_bytes: u64,
+    /// Else only some chunks are here.
+    pub is_whole: bool,
+}
+
 /// Where the bytes of a `--mode link` import lie.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LinkRow {

@@ -99,6 +99,48 @@ Examples:
   modelfs add dir:/mnt/archive/models
   modelfs add https://huggingface.co/lllyasviel/sd-controlnet-canny/tree/main")]
     Add(AddArguments),
+    /// Download whole files and wait until they are here
+    ///
+    /// Through the mount that serves the store, or in this process when none does. Stop it at any time: what has arrived is
+    /// kept.
+    #[command(after_help = "\
+REF is what `info` takes, or a repository or a folder of one: then all its files.
+Examples:
+  modelfs fetch detail-tweaker.safetensors
+  modelfs fetch hf:stabilityai/stable-diffusion-xl-base-1.0/vae")]
+    Fetch(FetchArguments),
+    /// Show what is being downloaded: file, state, percent, rate, time left, source
+    #[command(after_help = "\
+Examples:
+  modelfs ps
+  modelfs ps --watch
+  modelfs ps --json | jq -r '.[] | select(.state == \"failed\") | .error'")]
+    Ps(PsArguments),
+    /// Stop a download; what has arrived is kept
+    #[command(after_help = "\
+Examples:
+  modelfs cancel 17
+  modelfs cancel detail-tweaker.safetensors")]
+    Cancel(CancelArguments),
+    /// Keep files on this machine: they are never evicted
+    #[command(after_help = "\
+Examples:
+  modelfs pin detail-tweaker.safetensors
+  modelfs pin hf:stabilityai/stable-diffusion-xl-base-1.0")]
+    Pin(KeepArguments),
+    /// Let files be evicted again
+    #[command(after_help = "\
+Examples:
+  modelfs unpin detail-tweaker.safetensors")]
+    Unpin(KeepArguments),
+    /// Give up the bytes of files that a hub still has; they keep their names and are downloaded again when they are read
+    ///
+    /// A file that is pinned, open, or nowhere but on this machine stays.
+    #[command(after_help = "\
+Examples:
+  modelfs evict detail-tweaker.safetensors
+  modelfs evict hf:stabilityai/stable-diffusion-xl-base-1.0")]
+    Evict(KeepArguments),
     /// Mount the collection; returns when the tree can be used and stays in the background
     #[command(after_help = "\
 Examples:
@@ -211,6 +253,12 @@ impl Verb {
             Self::Unmount(wanted) => overrides.mount_point = wanted.dir.clone(),
             Self::Init
             | Self::Add(_)
+            | Self::Fetch(_)
+            | Self::Ps(_)
+            | Self::Cancel(_)
+            | Self::Pin(_)
+            | Self::Unpin(_)
+            | Self::Evict(_)
             | Self::Ls(_)
             | Self::Search(_)
             | Self::Info(_)
@@ -280,6 +328,43 @@ pub struct AddArguments {
     #[arg(required = true, value_name = "REF")]
     pub references: Vec<String>,
     /// Print one array with an object per REF
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct FetchArguments {
+    /// Models, repositories or folders of them
+    #[arg(required = true, value_name = "REF")]
+    pub references: Vec<String>,
+    /// Print one array with an object per file
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct PsArguments {
+    /// Draw the table anew each second until Ctrl-C
+    #[arg(long, short, conflicts_with = "json")]
+    pub watch: bool,
+    /// Print one array of objects
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct CancelArguments {
+    /// The number or the name that `ps` shows
+    #[arg(value_name = "ID")]
+    pub id: String,
+}
+
+#[derive(Args)]
+pub struct KeepArguments {
+    /// Models, repositories or folders of them
+    #[arg(required = true, value_name = "REF")]
+    pub references: Vec<String>,
+    /// Print one array with an object per file
     #[arg(long)]
     pub json: bool,
 }

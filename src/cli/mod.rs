@@ -9,16 +9,20 @@ mod arguments;
 mod checking;
 mod clock;
 mod completions;
+mod downloads;
 mod error;
 mod exit;
+mod fetch;
 mod figures;
 mod import;
 mod interrupt;
+mod keeping;
 mod models;
 mod mount;
 mod output;
 mod progress;
 mod search;
+mod serving;
 mod settings_view;
 mod table;
 mod trace;
@@ -132,6 +136,12 @@ fn run_verb(context: &Context, verb: &Verb, output: &mut Output) -> Result<u8, F
         Verb::Init => init(context, output),
         Verb::Import(wanted) => import::run(context, wanted, output),
         Verb::Add(wanted) => add::run(context, wanted, output),
+        Verb::Fetch(wanted) => fetch::run(context, wanted, output),
+        Verb::Ps(wanted) => downloads::ps(context, wanted, output),
+        Verb::Cancel(wanted) => downloads::cancel(context, wanted, output),
+        Verb::Pin(wanted) => keeping::pin(context, wanted, true, output),
+        Verb::Unpin(wanted) => keeping::pin(context, wanted, false, output),
+        Verb::Evict(wanted) => keeping::evict(context, wanted, output),
         Verb::Mount(wanted) => mount::mount(context, wanted, output),
         Verb::Unmount(_) => mount::unmount(context),
         Verb::Ls(wanted) => models::list(context, wanted, output),

@@ -49,6 +49,12 @@ pub fn unmount(mount_point: &Path) -> Result<(), Fault> {
     mounting::unmount(mount_point)
 }
 
+/// Where collections are mounted now, as far as this process may see; some may be dead.
+pub fn mount_points() -> Vec<PathBuf> {
+    let ours = mounts::all().unwrap_or_default().into_iter().filter(mounts::MountEntry::is_ours);
+    ours.map(|entry| entry.mount_point).collect()
+}
+
 /// What `doctor` says about FUSE: device, permissions, fusermount3, passthrough, stale mounts.
 pub fn checks(mount_point: &Path) -> Vec<Check> {
     doctor::checks(mount_point)

@@ -31,6 +31,8 @@ pub(super) fn record(library: &Library, blob: BlobId, hashes: &Hashes, name: &En
         writer.set_hashes(target.id, &hashes.sha256, &hash_row(hashes))?;
         writer.set_blob_name(target.id, name)?;
         writer.set_error(target.id, None)?;
+        // Else what was just fetched would be the first to be evicted.
+        writer.note_read(target.id, library.clock().now())?;
         if let Some(header) = &header
             && writer.header(target.id)?.is_none()
         {

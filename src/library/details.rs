@@ -47,7 +47,7 @@ fn gather(library: &Library, r: &Reader<'_>, model: &ModelRow, blob: &BlobRow) -
         creator: model.creator.as_ref().map(|creator| creator.as_str().to_owned()),
         license: model.license.clone(),
         origins: r.origins(blob.id)?.into_iter().map(|origin| origin_info(origin, endpoint)).collect(),
-        paths: paths(r, model, blob)?,
+        paths: paths(r, Some(model), blob)?,
         error: link.as_ref().and_then(link_problem).or_else(|| blob.error.clone()),
         linked_path: link.map(|link| link.path),
         reasons: reasons_of(&r.evidence(model.id)?),
@@ -74,11 +74,12 @@ pub(super) fn link_problem(link: &LinkRow) -> Option<String> {
     }
 }
 
-/// Every name of a model in the mount, sorted.
-fn paths(r: &Reader<'_>, model: &ModelRow, blob: &BlobRow) -> Result<Vec<String>, CatalogError> {
+/// Every name of a content in the mount, sorted.
+pub(super) fn paths(r: &Reader<'_>, model: Option<&ModelRow>, blob: &BlobRow) -> Result<Vec<String>, CatalogError> {
     let targets: Vec<Target> = r.targets()?;
     let mut paths = Vec::new();
-    if let (Some(model), Some(blob)) = (r.model_entry(model.id)?, r.blob_entry(blob.id)?) {
+    let entry = model.map(|model| r.model_entry(model.id)).transpose()?.flatten();
+    if let (Some(model), Some(blob)) = (entry, r.blob_entry(blob.id)?) {
         for home in tree::homes_of_model(&model, &blob, &targets) {
             let name = r.name_of(&home.directory, Occupant::Model(model.id))?;
             paths.push(format!("{}/{}", home.directory, name.as_ref().unwrap_or(&model.name)));

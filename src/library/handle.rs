@@ -3,11 +3,11 @@
 //! Invariant: holds no lock; every use case lives in a file of its own and is only named here.
 
 use super::{
-    AddSummary, AppInfo, Check, Hashed, ImportObserver, ImportPlan, ImportRequest, ImportSummary, LibraryError,
-    ModelDetails, ModelSummary, SearchAnswer, SearchRequest, StoreStats, VerifySummary,
+    AddSummary, AppInfo, Check, ContentInfo, Eviction, Hashed, ImportObserver, ImportPlan, ImportRequest,
+    ImportSummary, LibraryError, ModelDetails, ModelSummary, SearchAnswer, SearchRequest, StoreStats, VerifySummary,
 };
-use super::{add, apps, checks, details, gateway, hashing, import, listing, stats, verify};
-use crate::base::{Clock, Timestamp};
+use super::{add, apps, checks, contents, details, gateway, hashing, import, listing, stats, verify};
+use crate::base::{BlobId, Clock, Timestamp};
 use crate::catalog::Catalog;
 use crate::classify::Rules;
 use crate::hub::HubOptions;
@@ -112,6 +112,27 @@ impl Library {
     /// Everything about the one model a REF names (id, name, path in a mount, `sha256:<hex>`, AutoV2, `hf:…`).
     pub fn info(&self, reference: &str) -> Result<ModelDetails, LibraryError> {
         details::info(self, reference)
+    }
+
+    /// The files a REF names: one model, or those of a repository.
+    pub fn contents(&self, reference: &str) -> Result<Vec<ContentInfo>, LibraryError> {
+        contents::named(self, reference)
+    }
+
+    /// One file, by the number that a mount's list of downloads gives it.
+    pub fn content(&self, blob: BlobId) -> Result<Option<ContentInfo>, LibraryError> {
+        contents::of(self, blob)
+    }
+
+    /// Keeps the files a REF names from being evicted, or no longer.
+    pub fn pin(&self, reference: &str, pinned: bool) -> Result<Vec<ContentInfo>, LibraryError> {
+        contents::pin(self, reference, pinned)
+    }
+
+    /// Gives up the bytes of the files a REF names, which are then fetched again when they are read: for each the bytes it
+    /// took, or why it stays. Waits for the network, bounded.
+    pub fn evict(&self, reference: &str) -> Result<Vec<Eviction>, LibraryError> {
+        contents::evict_all(self, reference)
     }
 
     /// Reads resident contents from end to end and compares them with their hashes, and the catalog with the disk.

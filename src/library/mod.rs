@@ -7,8 +7,10 @@ mod add;
 mod apps;
 mod arrival;
 mod checks;
+mod contents;
 mod details;
 mod error;
+mod evict;
 mod gateway;
 mod handle;
 mod hashing;
@@ -28,7 +30,7 @@ pub use error::LibraryError;
 pub use handle::{Library, LibraryOptions};
 pub use mounted::{ChangeListener, Mounted, Names, Opened};
 pub use report::{
-    AddSummary, AppInfo, Check, CheckStatus, FoundAtHub, Hashed, ImportMode, ImportObserver, ImportPlan, ImportRequest,
-    ImportSummary, ModeCosts, ModelDetails, ModelSummary, OriginInfo, Refusal, SearchAnswer, SearchRequest, StatsRow,
-    StoreStats, VerifyFinding, VerifySummary,
+    AddSummary, AppInfo, Check, CheckStatus, ContentInfo, Eviction, FoundAtHub, Hashed, ImportMode, ImportObserver,
+    ImportPlan, ImportRequest, ImportSummary, ModeCosts, ModelDetails, ModelSummary, OriginInfo, Refusal, SearchAnswer,
+    SearchRequest, StatsRow, StoreStats, VerifyFinding, VerifySummary,
 };

@@ -32,6 +32,50 @@ pub(super) fn resolve(r: &Reader<'_>, reference: &str) -> Result<ModelRow, Libra
     }
 }
 
+/// The files a REF names: those of a repository or of a folder of it, else those of the one model.
+pub(super) fn contents(r: &Reader<'_>, reference: &str) -> Result<Vec<BlobId>, LibraryError> {
+    let mut found = of_repository(r, reference)?;
+    if found.is_empty() {
+        found.push(resolve(r, reference)?.blob);
+    }
+    found.sort_unstable();
+    found.dedup();
+    Ok(found)
+}
+
+/// Every file below the path of a REF that names a place at a hub; nothing for any other.
+fn of_repository(r: &Reader<'_>, reference: &str) -> Result<Vec<BlobId>, LibraryError> {
+    let (source, repo, commit, path) = if Locator::is_meant(reference) {
+        let locator = Locator::parse(reference)?;
+        let source = source_of(&locator);
+        match locator {
+            Locator::HuggingFace { repo, revision, path } | Locator::ModelScope { repo, revision, path } => {
+                let commit = revision.filter(Revision::is_commit).map(|commit| commit.as_str().to_owned());
+                (source, repo, commit.unwrap_or_default(), path)
+            }
+            Locator::Civitai { .. } | Locator::Web(_) | Locator::Folder(_) => {
+                return Ok(by_locator(r, &locator)?.into_iter().map(|row| row.blob).collect());
+            }
+        }
+    } else {
+        let names: Vec<&str> = reference.split('/').filter(|name| !name.is_empty() && *name != ".").collect();
+        let Some((source, repo, digits, path)) = place_in_hubs(&names) else { return Ok(Vec::new()) };
+        (source, repo, digits, RelativePath::new(&path).ok())
+    };
+    let mut found = Vec::new();
+    for bundle in r.bundles_of_repo(source, &repo)? {
+        let is_meant = bundle.commit.as_ref().map_or("", Revision::as_str).starts_with(&commit);
+        let is_below = |file: &RelativePath| match &path {
+            None => true,
+            Some(path) => {
+                file.as_str().strip_prefix(path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }
+        };
+        found.extend(bundle.files.iter().filter(|file| is_meant && is_below(&file.path)).map(|file| file.blob));
+    }
+    Ok(found)
+}
+
 fn shown(found: &[ModelRow]) -> Vec<String> {
     let mut shown: Vec<String> =
         found.iter().take(CANDIDATES_MAX).map(|row| format!("{} (id {})", row.name, row.id)).collect();
@@ -187,24 +231,29 @@ fn by_shown_name(r: &Reader<'_>, name: &str) -> Result<Vec<ModelRow>, CatalogErr
     Ok(found)
 }
 
-/// `…/hubs/huggingface/org/name/path`, `…/hubs/civitai/model/version/path`.
-fn in_repository(r: &Reader<'_>, names: &[&str]) -> Result<Vec<ModelRow>, CatalogError> {
+/// Hub, repository, digits of the commit and path in it, of `…/hubs/huggingface/org/name[@digits][/path]` or
+/// `…/hubs/civitai/model/version[/path]`.
+fn place_in_hubs(names: &[&str]) -> Option<(Source, RepoId, String, String)> {
     let hub = |pair: &[&str]| if pair[0] == "hubs" { Source::parse(pair[1]) } else { None };
-    let Some(start) = names.windows(2).rposition(|pair| hub(pair).is_some()) else { return Ok(Vec::new()) };
-    let Some(source) = hub(&names[start..start + 2]) else { return Ok(Vec::new()) };
-    let [org, name, path @ ..] = &names[start + 2..] else { return Ok(Vec::new()) };
-    let (short, digits) = name.split_once('@').map_or((*name, None), |(name, digits)| (name, Some(digits)));
+    let start = names.windows(2).rposition(|pair| hub(pair).is_some())?;
+    let source = hub(&names[start..start + 2])?;
+    let [org, name, path @ ..] = &names[start + 2..] else { return None };
+    let (short, digits) = name.split_once('@').unwrap_or((name, ""));
     let (repo, digits) = match source {
-        Source::Civitai => ((*org).to_owned(), Some(*name)),
+        Source::Civitai => ((*org).to_owned(), *name),
         _ => (format!("{org}/{short}"), digits),
     };
-    let (Ok(repo), Ok(path)) = (RepoId::new(&repo), RelativePath::new(&path.join("/"))) else {
-        return Ok(Vec::new());
-    };
+    Some((source, RepoId::new(&repo).ok()?, digits.to_owned(), path.join("/")))
+}
+
+/// What such a path leads to.
+fn in_repository(r: &Reader<'_>, names: &[&str]) -> Result<Vec<ModelRow>, CatalogError> {
+    let Some((source, repo, digits, path)) = place_in_hubs(names) else { return Ok(Vec::new()) };
+    let Ok(path) = RelativePath::new(&path) else { return Ok(Vec::new()) };
     let mut found = Vec::new();
     for bundle in r.bundles_of_repo(source, &repo)? {
         let commit = bundle.commit.as_ref().map_or("", Revision::as_str);
-        if digits.is_none_or(|digits| commit.starts_with(digits)) {
+        if commit.starts_with(&digits) {
             let files = bundle.files.iter().filter(|file| file.path == path);
             found.extend(models_at(r, files.map(|file| file.blob))?);
         }

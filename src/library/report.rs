@@ -90,6 +90,28 @@ impl ImportPlan {
     }
 }
 
+/// One file that a REF names.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ContentInfo {
+    pub blob: BlobId,
+    pub name: String,
+    pub size_bytes: u64,
+    pub state: BlobState,
+    pub sha256: Option<Digest>,
+    /// Never evicted.
+    pub pinned: bool,
+    /// One of its paths in a mount.
+    pub path: Option<String>,
+}
+
+/// What became of a file that was to be evicted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Eviction {
+    pub content: ContentInfo,
+    /// Bytes that it gave up, or why it stays.
+    pub freed: Result<u64, Fault>,
+}
+
 /// A file that was left alone, why, and what to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refusal {

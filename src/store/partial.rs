@@ -10,6 +10,7 @@
 
 use super::chunk_map::{CHUNK_BYTES, ChunkMap, FILE_BYTES_MAX, HEADER_BYTES, Header, RECORD_BYTES, Record, Replay};
 use super::error::AtPath;
+use super::evict::hold;
 use super::filled::Prefix;
 use super::hash::sha256_of;
 use super::layout::sync_folder;
@@ -162,6 +163,8 @@ impl Store {
             Some((data, replay)) => continue_log(&folder, data, replay, wanted)?,
             None => begin(&folder, wanted)?,
         };
+        // It stays the same file when it is published: whoever reads it through here keeps it from being evicted.
+        hold(&data, &data_path)?;
         Ok(Partial {
             prefix: Mutex::new(Prefix::default()),
             syncing: Mutex::new(()),

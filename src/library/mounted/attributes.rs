@@ -3,7 +3,7 @@
 //! Invariants: reading never waits for the network; an unknown value is an absent attribute, never an empty one; no
 //! value holds a token or a signed address. Not here: name spaces and sizes of the kernel's calls (`fuse`).
 
-use super::super::origins;
+use super::super::{evict, origins};
 use super::Mounted;
 use super::facts::Known;
 use crate::base::{BlobId, BlobState, Fault, FaultKind, InodeNo};
@@ -14,6 +14,8 @@ use serde_json::json;
 use std::sync::Arc;
 
 const PREFIX: &str = "user.modelfs.";
+const FETCH: &str = "user.modelfs.fetch";
+const PINNED: &str = "user.modelfs.pinned";
 const ORIGIN_URL: &str = "user.xdg.origin.url";
 const XDG_TAGS: &str = "user.xdg.tags";
 
@@ -58,6 +60,7 @@ const ATTRIBUTES: &[(&str, Value)] = &[
     ("user.modelfs.license", |subject| subject.model()?.license.clone()),
     ("user.modelfs.tags", Subject::tags),
     ("user.modelfs.trigger_words", |subject| joined(&subject.model()?.trigger_words)),
+    (PINNED, |subject| Some(u8::from(subject.known.pinned).to_string())),
     (ORIGIN_URL, Subject::page_url),
     (XDG_TAGS, Subject::tags),
 ];
@@ -162,32 +165,37 @@ impl Mounted {
         value(&self.subject(ino)?).map(String::into_bytes)
     }
 
-    /// `user.modelfs.fetch` starts (`1`) or stops (`0`) a download; every other name can only be read.
+    /// `user.modelfs.fetch` starts (`1`) or stops (`0`) a download, `user.modelfs.pinned` keeps the file from being
+    /// evicted; every other name can only be read.
     pub fn set_attribute(&self, ino: InodeNo, name: &str, value: &[u8]) -> Result<(), Fault> {
-        let blob = self.blob_of(ino).filter(|_| name == "user.modelfs.fetch").ok_or_else(|| read_only(name))?;
-        let remote = |start: bool| -> Result<(), Fault> {
-            let Some(remote) = self.open_remote(blob)? else { return Ok(()) };
-            if start {
-                remote.fetch_all()
-            } else {
-                remote.cancel()
-            }
-            Ok(())
-        };
-        match value {
-            b"1" => remote(true),
-            b"0" => remote(false),
-            _ => Err(Fault::new(
-                FaultKind::Invalid,
-                format!("{name} takes 1 or 0"),
-                "write 1 to download the file, 0 to stop",
-            )),
+        let blob = self.blob_of(ino).ok_or_else(|| read_only(name))?;
+        match name {
+            FETCH => self.fetch(blob, switch(name, value)?),
+            PINNED => self.set_pinned(blob, switch(name, value)?),
+            _ => Err(read_only(name)),
         }
     }
 
-    /// No attribute has a manual value yet, so there is nothing to return to.
-    pub fn remove_attribute(&self, _ino: InodeNo, name: &str) -> Result<(), Fault> {
-        Err(read_only(name))
+    /// Returns to the automatic value, which is not pinned.
+    pub fn remove_attribute(&self, ino: InodeNo, name: &str) -> Result<(), Fault> {
+        let blob = self.blob_of(ino).filter(|_| name == PINNED).ok_or_else(|| read_only(name))?;
+        self.set_pinned(blob, false)
+    }
+
+    /// Starts or stops the download of a whole file, and returns at once. A file that is here stays as it is.
+    pub fn fetch(&self, blob: BlobId, start: bool) -> Result<(), Fault> {
+        let Some(remote) = self.open_remote(blob)? else { return Ok(()) };
+        if start {
+            remote.fetch_all()
+        } else {
+            remote.cancel()
+        }
+        Ok(())
+    }
+
+    fn set_pinned(&self, blob: BlobId, pinned: bool) -> Result<(), Fault> {
+        evict::set_pinned(&self.inner.library, blob, pinned).map_err(|error| error.fault())?;
+        self.inner.current.refresh().map_err(|error| error.fault())
     }
 
     fn blob_of(&self, ino: InodeNo) -> Option<BlobId> {
@@ -206,8 +214,17 @@ impl Mounted {
     }
 }
 
+fn switch(name: &str, value: &[u8]) -> Result<bool, Fault> {
+    match value {
+        b"1" => Ok(true),
+        b"0" => Ok(false),
+        _ => Err(Fault::new(FaultKind::Invalid, format!("{name} takes 1 or 0"), "write 1 for yes, 0 for no")),
+    }
+}
+
 fn read_only(name: &str) -> Fault {
-    let remedy = if name.starts_with(PREFIX) { "only user.modelfs.fetch can be written" } else { "" };
+    let ours = name.starts_with(PREFIX);
+    let remedy = if ours { "only user.modelfs.fetch and user.modelfs.pinned can be written" } else { "" };
     Fault::new(FaultKind::NotPermitted, format!("{name} cannot be changed"), remedy)
 }
 

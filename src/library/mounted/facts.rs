@@ -19,6 +19,7 @@ pub(super) struct Known {
     /// The models of this content; usually one, none for a part of a bundle.
     pub models: Vec<ModelRow>,
     pub origins: Vec<OriginRow>,
+    pub pinned: bool,
 }
 
 pub(super) struct Facts {
@@ -42,7 +43,7 @@ impl Facts {
         let Some(known) = self.catalog.read(|reader| {
             let Some(row) = reader.blob(blob)? else { return Ok::<_, CatalogError>(None) };
             let (models, origins) = (reader.models_of_blob(blob)?, reader.origins(blob)?);
-            Ok(Some(Arc::new(Known { blob: row, models, origins })))
+            Ok(Some(Arc::new(Known { blob: row, models, origins, pinned: reader.is_pinned(blob)? })))
         })?
         else {
             return Ok(None);

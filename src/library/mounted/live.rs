@@ -58,6 +58,7 @@ fn download(progress: &Progress) -> Value {
         "eta": progress.eta.map(|eta| eta.as_secs()),
         "source": progress.source.map(|source| source.as_str()),
         "error": progress.error.as_ref().map(ToString::to_string),
+        "error_kind": progress.error.as_ref().map(|fault| fault.kind.as_str()),
     })
 }
 

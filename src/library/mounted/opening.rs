@@ -32,7 +32,7 @@ impl Mounted {
         if let Some(entry) = self.tree().blob(blob)
             && entry.state == BlobState::Resident
             && let Some(sha256) = &entry.sha256
-            && let Ok(file) = self.inner.library.store().open_blob(sha256, &entry.name)
+            && let Ok(file) = self.inner.library.store().hold_blob(sha256, &entry.name)
         {
             return Ok(Opened::Resident(file));
         }
@@ -101,7 +101,7 @@ impl Mounted {
                 "run `modelfs verify`",
             ));
         };
-        match self.inner.library.store().open_blob(sha256, &facts.row.name) {
+        match self.inner.library.store().hold_blob(sha256, &facts.row.name) {
             Ok(file) => Ok(Opened::Resident(file)),
             Err(error @ StoreError::Io { .. }) => {
                 tracing::error!("{} cannot be opened: {}", facts.row.name, error.fault());
