@@ -90,7 +90,12 @@ impl Process {
         let engine = Engine::new(
             Store::create(store.path()).expect("a store"),
             HubSet::new(options),
-            EngineOptions { promote_after_bytes: setting.promote_after_bytes, read_timeout: setting.read_timeout },
+            EngineOptions {
+                promote_after_bytes: setting.promote_after_bytes,
+                read_timeout: setting.read_timeout,
+                streams: 8,
+                rate_bytes_max: None,
+            },
             Arc::<Books>::clone(&books),
             runtime.handle().clone(),
         );

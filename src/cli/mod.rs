@@ -67,6 +67,10 @@ impl Context {
             },
             promote_after_bytes: settings.promote_after_bytes.value,
             read_timeout: settings.read_timeout.value,
+            cache_limit_bytes: Some(settings.limits.cache_limit_bytes.value).filter(|bytes| *bytes > 0),
+            min_free_bytes: settings.limits.min_free_bytes.value,
+            rate_bytes_max: Some(settings.limits.rate_bytes_max.value).filter(|bytes| *bytes > 0),
+            streams: usize::try_from(settings.limits.streams.value).expect("checked to be small"),
         };
         Library::open(options, Arc::new(SystemClock))
     }

@@ -35,6 +35,7 @@ fn rows(settings: &Settings) -> Vec<Row> {
         let (text, origin) = token(state);
         Row { key, json: json!(text), text, origin }
     };
+    let limits = &settings.limits;
     let path_text = |path: &std::path::PathBuf| path.display().to_string();
     let path_json = |path: &std::path::PathBuf| json!(path.to_string_lossy());
     vec![
@@ -54,6 +55,10 @@ fn rows(settings: &Settings) -> Vec<Row> {
             |time| figures::duration(*time),
             |time| json!(time.as_secs()),
         ),
+        row("store.cache_limit", &limits.cache_limit_bytes, |bytes| size_or_none(*bytes), |value| json!(value)),
+        row("store.min_free", &limits.min_free_bytes, |bytes| figures::size(*bytes), |value| json!(value)),
+        row("fetch.max_rate", &limits.rate_bytes_max, |bytes| size_or_none(*bytes), |value| json!(value)),
+        row("fetch.streams", &limits.streams, u64::to_string, |value| json!(value)),
         row("mount.point", &settings.mount_point, path_text, path_json),
         row("mount.allow_other", &settings.allow_other, bool::to_string, |value| json!(value)),
         row(
@@ -75,6 +80,10 @@ fn rows(settings: &Settings) -> Vec<Row> {
 fn order_text(order: &[Source]) -> String {
     let words: Vec<&str> = order.iter().map(|source| source.as_str()).collect();
     if words.is_empty() { "as registered".to_owned() } else { words.join(",") }
+}
+
+fn size_or_none(bytes: u64) -> String {
+    if bytes == 0 { "none".to_owned() } else { figures::size(bytes) }
 }
 
 /// Whether there is a token and where from, never the token.

@@ -14,7 +14,8 @@ use std::time::Duration;
 #[derive(Deserialize, Default, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct SettingsFile {
-    pub store: Option<PathBuf>,
+    #[serde(default, deserialize_with = "store")]
+    pub store: StoreSection,
     pub offline: Option<bool>,
     #[serde(default)]
     pub huggingface: HubSection,
@@ -32,6 +33,17 @@ pub struct SettingsFile {
     pub import: ImportSection,
     #[serde(default)]
     pub log: LogSection,
+}
+
+/// `store = "/data"` is short for its path alone.
+#[derive(Deserialize, Default, Debug)]
+#[serde(deny_unknown_fields)]
+pub struct StoreSection {
+    pub path: Option<PathBuf>,
+    #[serde(default, deserialize_with = "size")]
+    pub cache_limit: Option<u64>,
+    #[serde(default, deserialize_with = "size")]
+    pub min_free: Option<u64>,
 }
 
 #[derive(Deserialize, Default, Debug)]
@@ -55,6 +67,9 @@ pub struct FetchSection {
     pub promote_after: Option<u64>,
     #[serde(default, deserialize_with = "duration")]
     pub read_timeout: Option<Duration>,
+    #[serde(default, deserialize_with = "size")]
+    pub max_rate: Option<u64>,
+    pub streams: Option<u64>,
 }
 
 #[derive(Deserialize, Default, Debug)]
@@ -155,6 +170,28 @@ fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Er
     }
 }
 
+fn store<'de, D: Deserializer<'de>>(deserializer: D) -> Result<StoreSection, D::Error> {
+    struct PathOrSection;
+
+    impl<'de> de::Visitor<'de> for PathOrSection {
+        type Value = StoreSection;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a folder, or a section with `path`, `cache_limit` and `min_free`")
+        }
+
+        fn visit_str<E: de::Error>(self, path: &str) -> Result<StoreSection, E> {
+            Ok(StoreSection { path: Some(path.into()), ..StoreSection::default() })
+        }
+
+        fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<StoreSection, A::Error> {
+            StoreSection::deserialize(de::value::MapAccessDeserializer::new(map))
+        }
+    }
+
+    deserializer.deserialize_any(PathOrSection)
+}
+
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     parse_duration(&String::deserialize(deserializer)?).map(Some).map_err(de::Error::custom)
 }
@@ -198,6 +235,8 @@ mod tests {
             [fetch]
             promote_after = "1MiB"
             read_timeout = "2min"
+            max_rate = "20MB"
+            streams = 4
             [mount]
             point = "~/models"
             allow_other = true
@@ -208,7 +247,12 @@ mod tests {
             format = "json"
         "#;
         let file = SettingsFile::parse(Path::new("config.toml"), text).expect("valid");
-        assert_eq!((file.store, file.offline), (Some("/data".into()), Some(true)));
+        assert_eq!((file.store.path, file.offline), (Some("/data".into()), Some(true)));
+        assert_eq!((file.fetch.max_rate, file.fetch.streams), (Some(20_000_000), Some(4)));
+        let section = "[store]\npath = \"/data\"\ncache_limit = \"500GB\"\nmin_free = 0";
+        let store = SettingsFile::parse(Path::new("config.toml"), section).expect("valid").store;
+        assert_eq!((store.path, store.cache_limit), (Some("/data".into()), Some(500_000_000_000)));
+        assert_eq!(store.min_free, Some(0));
         assert_eq!(file.huggingface.endpoint.as_deref(), Some("https://mirror.example"));
         assert_eq!(file.civitai.token_file, Some("~/key".into()));
         assert_eq!(file.modelscope.endpoint.as_deref(), Some("https://scope.example"));
@@ -226,6 +270,8 @@ mod tests {
         let message = refusal("\nstores = \"/data\"\n");
         assert!(message.starts_with("config.toml:2: ") && message.contains("`stores`"), "{message}");
         assert!(refusal("[colours]\nred = 1\n").contains("`colours`"));
+        let message = refusal("[store]\nlimit = 1\n");
+        assert!(message.starts_with("config.toml:") && message.contains("`limit`"), "{message}");
     }
 
     #[test]

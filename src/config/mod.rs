@@ -7,6 +7,7 @@
 mod environment;
 mod error;
 mod file;
+mod limits;
 mod places;
 mod settings;
 mod token;

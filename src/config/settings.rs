@@ -7,6 +7,7 @@ use super::environment::{CIVITAI_TOKEN_VARIABLES, Environment, FOREIGN_OFFLINE, 
 use super::file::{
     HubSection, SettingsFile, parse_duration, parse_import_mode, parse_log_format, parse_size, parse_sources,
 };
+use super::limits::Limits;
 use super::{ConfigError, Places, TokenState};
 use crate::hub::{CIVITAI_ENDPOINT, HUGGING_FACE_ENDPOINT, MODELSCOPE_ENDPOINT};
 use crate::library::ImportMode;
@@ -97,6 +98,7 @@ pub struct Settings {
     pub sources_order: Chosen<Vec<Source>>,
     pub promote_after_bytes: Chosen<u64>,
     pub read_timeout: Chosen<Duration>,
+    pub limits: Limits,
     pub mount_point: Chosen<PathBuf>,
     pub allow_other: Chosen<bool>,
     /// `None`: reflink where the filesystem can, else copy.
@@ -138,7 +140,7 @@ impl Settings {
     }
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     overrides: &'a Overrides,
     environment: &'a Environment,
     places: Result<Places, ConfigError>,
@@ -200,6 +202,7 @@ impl Reader<'_> {
                 ],
                 READ_TIMEOUT_DEFAULT,
             ),
+            limits: self.limits(&file, &path.value)?,
             mount_point: self.mount_point(&file, &path.value),
             allow_other: choose(
                 [
@@ -264,7 +267,7 @@ impl Reader<'_> {
             [
                 (self.overrides.store.clone(), Origin::Flag("--store")),
                 (self.environment.path(name::STORE), Origin::Environment(name::STORE)),
-                (file.store.as_deref().map(|store| self.expand(store, path)), Origin::File),
+                (file.store.path.as_deref().map(|store| self.expand(store, path)), Origin::File),
             ],
             self.places.as_ref().map(Places::store).unwrap_or_default(),
         );
@@ -313,7 +316,7 @@ impl Reader<'_> {
         Ok(Chosen { value: hub.default.to_owned(), origin: Origin::Default })
     }
 
-    fn parsed<T>(
+    pub(super) fn parsed<T>(
         &self,
         name: &'static str,
         parse: impl Fn(&str) -> Result<T, String>,

@@ -9,6 +9,7 @@ use super::error::FetchError;
 use super::file::File;
 use super::handle::RemoteFile;
 use super::outages::Outages;
+use super::pace::Pace;
 use super::slots::Slots;
 use crate::base::{BlobId, Digest, EntryName, Fault};
 use crate::hub::{HubSet, Origin};
@@ -30,6 +31,10 @@ pub struct EngineOptions {
     pub promote_after_bytes: u64,
     /// A read gives up when nothing arrives for so long.
     pub read_timeout: Duration,
+    /// Requests at once in the background of one file.
+    pub streams: usize,
+    /// Bytes a second of everything together.
+    pub rate_bytes_max: Option<u64>,
 }
 
 /// A content that is not here, and where it can be had.
@@ -82,6 +87,10 @@ pub trait Ledger: Send + Sync {
     /// native.
     fn completed(&self, blob: BlobId, hashes: &Hashes, name: &EntryName) -> Result<(), Fault>;
     fn failed(&self, blob: BlobId, fault: &Fault);
+    /// So many bytes are about to be written: makes room for them, or says why there is none.
+    fn make_room(&self, _bytes: u64) -> Result<(), Fault> {
+        Ok(())
+    }
 }
 
 /// Cheap to clone.
@@ -99,6 +108,7 @@ pub(super) struct Shared {
     pub runtime: tokio::runtime::Handle,
     pub slots: Slots,
     pub outages: Outages,
+    pub pace: Pace,
     /// Stops hashing at shutdown.
     pub cancel: Cancel,
     /// Times are counted from here where they are kept in an atomic.
@@ -228,6 +238,7 @@ impl Engine {
         ledger: Arc<dyn Ledger>,
         runtime: tokio::runtime::Handle,
     ) -> Self {
+        let pace = Pace::new(options.rate_bytes_max);
         let shared = Shared {
             store,
             hubs,
@@ -236,6 +247,7 @@ impl Engine {
             runtime,
             slots: Slots::default(),
             outages: Outages::default(),
+            pace,
             cancel: Cancel::new(),
             started: Instant::now(),
             closing: AtomicBool::new(false),

@@ -6,7 +6,7 @@
 use super::engine::{Activity, Progress, Registration, Shared, Wanted};
 use super::error::FetchError;
 use super::origins::{Choice, Origins};
-use super::slots::{BACKGROUND_PER_FILE_MAX, DEMAND_PER_FILE_MAX};
+use super::slots::DEMAND_PER_FILE_MAX;
 use super::speed::Speed;
 use super::transfer::Ticket;
 use crate::base::{BlobId, ByteRange, EntryName, Fault, RangeSet};
@@ -67,6 +67,8 @@ pub(super) struct State {
     pub syncing: bool,
     pub synced_at: Instant,
     pub hashing: bool,
+    /// There was room for the whole file when that became wanted.
+    room_checked: bool,
     /// Length of the beginning that is hashed.
     pub hashed_bytes: u64,
     pub damage_rounds: u32,
@@ -114,6 +116,8 @@ pub(super) enum Phase {
 pub(super) enum Deed {
     Fetch(Ticket),
     Finish,
+    /// The whole file is wanted: there must be room for the rest of it.
+    CheckRoom(u64),
     TellFailure(Fault),
 }
 
@@ -147,6 +151,7 @@ impl File {
             syncing: false,
             synced_at: Instant::now(),
             hashing: false,
+            room_checked: false,
             hashed_bytes: 0,
             damage_rounds: 0,
             next_id: 0,
@@ -208,6 +213,7 @@ impl File {
         let file = Arc::clone(self);
         match deed {
             Deed::Fetch(ticket) => drop(self.shared.runtime.spawn(ticket.run())),
+            Deed::CheckRoom(bytes) => drop(self.shared.runtime.spawn_blocking(move || file.check_room(bytes))),
             Deed::Finish => drop(self.shared.runtime.spawn_blocking(move || file.finish())),
             Deed::TellFailure(fault) => {
                 drop(self.shared.runtime.spawn_blocking(move || file.shared.ledger.failed(file.blob, &fault)));
@@ -233,7 +239,11 @@ impl File {
         let fill = state.fill == Fill::On;
         let mut planner = Planner::new(self.geometry, &present, running, &demands, &ahead, fill);
         let mut deeds = Vec::new();
-        while let Some(step) = planner.next(state.limits()) {
+        if fill && !std::mem::replace(&mut state.room_checked, true) {
+            let missing_bytes = self.geometry.size_bytes().saturating_sub(present.bytes());
+            deeds.push(Deed::CheckRoom(missing_bytes));
+        }
+        while let Some(step) = planner.next(state.limits(self.shared.options.streams)) {
             match step {
                 Step::Cut { running, at } => state.requests[running].place.end = at,
                 Step::Fetch { range, purpose } => match self.start(state, range, purpose) {
@@ -340,6 +350,19 @@ impl File {
     /// The same from outside.
     pub fn fail(self: &Arc<Self>, error: FetchError) {
         let deed = self.halt(&mut self.state.lock(), error);
+        deed.into_iter().for_each(|deed| self.perform(deed));
+    }
+
+    /// A download that cannot end is not begun. Blocks on the disk, and on hubs when others have to make room.
+    fn check_room(self: &Arc<Self>, bytes: u64) {
+        let Err(fault) = self.shared.ledger.make_room(bytes) else { return };
+        let error = FetchError::Store(Fault { what: format!("cannot fetch {}: {}", self.name, fault.what), ..fault });
+        let deed = {
+            let mut state = self.state.lock();
+            state.fill = if state.fill == Fill::On { Fill::Off } else { state.fill };
+            state.room_checked = false;
+            self.halt(&mut state, error)
+        };
         deed.into_iter().for_each(|deed| self.perform(deed));
     }
 
@@ -459,14 +482,10 @@ impl State {
         if self.handles > 0 { self.trackers.windows(geometry) } else { Vec::new() }
     }
 
-    fn limits(&self) -> Limits {
+    fn limits(&self, streams: usize) -> Limits {
         let demand = self.requests.iter().filter(|request| request.purpose == Purpose::Demand).count();
         let background = self.requests.len() - demand;
-        Limits {
-            demand: demand < DEMAND_PER_FILE_MAX,
-            background: background < BACKGROUND_PER_FILE_MAX,
-            fill_streams: BACKGROUND_PER_FILE_MAX as u64,
-        }
+        Limits { demand: demand < DEMAND_PER_FILE_MAX, background: background < streams, fill_streams: streams as u64 }
     }
 
     /// Stops the requests that nobody wants any more.

@@ -19,6 +19,7 @@ mod finish;
 mod handle;
 mod origins;
 mod outages;
+mod pace;
 mod slots;
 mod speed;
 mod transfer;

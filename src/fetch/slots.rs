@@ -10,8 +10,6 @@ use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
-/// Requests in the background of one file: what the storage hosts give one client before they slow it down.
-pub(super) const BACKGROUND_PER_FILE_MAX: usize = 8;
 /// Requests for reads that wait, of one file: one for each of the threads loaders use.
 pub(super) const DEMAND_PER_FILE_MAX: usize = 8;
 const BACKGROUND_MAX: usize = 12;

@@ -9,7 +9,7 @@ use super::file::{File, Fill, State};
 use super::slots::Slot;
 use crate::base::ByteRange;
 use crate::hub::{HubError, Origin, RangeStream};
-use crate::store::{CHUNK_BYTES, StoreError};
+use crate::store::CHUNK_BYTES;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -44,13 +44,13 @@ enum Trouble {
     Hub(HubError),
     /// Not even an answer began.
     Unreached(HubError),
-    Disk(StoreError),
+    Disk(FetchError),
     /// The runtime is going away.
     Gone,
     Panicked,
 }
 
-type Writing = Option<JoinHandle<Result<(), StoreError>>>;
+type Writing = Option<JoinHandle<Result<(), FetchError>>>;
 
 impl Ticket {
     pub fn new(file: Arc<File>, id: u64, origin: Origin, range: ByteRange, slot: Slot, stop: Arc<Notify>) -> Self {
@@ -90,6 +90,7 @@ impl Ticket {
                 if piece.is_empty() {
                     piece = self.next_piece(stream, &host).await?;
                     self.file.arrived(piece.len());
+                    self.keep_pace(piece.len(), &host).await?;
                 }
                 let taken = piece.split_to(piece.len().min(len - chunk.len()));
                 chunk.extend_from_slice(&taken);
@@ -113,6 +114,15 @@ impl Ticket {
         }
     }
 
+    async fn keep_pace(&self, bytes: usize, host: &str) -> Result<(), Trouble> {
+        let Some(until) = self.file.shared.pace.note(bytes, Instant::now()) else { return Ok(()) };
+        let wait = until.saturating_duration_since(Instant::now());
+        self.bounded(wait + SILENCE_MAX, host, tokio::time::sleep(wait)).await?;
+        // The silence was ours.
+        self.file.touch();
+        Ok(())
+    }
+
     async fn bounded<T>(&self, limit: Duration, host: &str, work: impl Future<Output = T>) -> Result<T, Trouble> {
         tokio::select! {
             biased;
@@ -131,7 +141,7 @@ impl Ticket {
             let request = state.remove_request(self.id).expect("a request stays until it is settled");
             let error = match outcome {
                 Ok(()) | Err(Trouble::Stopped | Trouble::Gone) => None,
-                Err(Trouble::Disk(error)) => Some(FetchError::from(error)),
+                Err(Trouble::Disk(error)) => Some(error),
                 Err(Trouble::Panicked) => Some(self.file.broken("a task of it panicked")),
                 Err(Trouble::Hub(error)) => {
                     self.file.shared.outages.ended(self.origin.source);
@@ -206,7 +216,8 @@ impl File {
     }
 
     /// Writes one chunk. Blocks on the disk.
-    fn store_chunk(self: &Arc<Self>, id: u64, start: u64, bytes: &[u8]) -> Result<(), StoreError> {
+    fn store_chunk(self: &Arc<Self>, id: u64, start: u64, bytes: &[u8]) -> Result<(), FetchError> {
+        self.shared.ledger.make_room(bytes.len() as u64).map_err(FetchError::Store)?;
         let partial = self.partial();
         partial.write_chunk(start / CHUNK_BYTES, bytes)?;
         let unsynced_bytes = partial.unsynced_bytes();

@@ -8,7 +8,7 @@ use super::{Library, LibraryError, origins, shelf};
 use crate::base::{BlobId, BlobState, ByteRange, Fault, FaultKind};
 use crate::catalog::{BlobRow, CatalogError, OriginRow};
 use crate::hub::{Expected, HubSet};
-use crate::store::{PartialKey, StoreError};
+use crate::store::{Eviction, PartialKey, StoreError};
 use std::time::Duration;
 
 /// A hub that does not answer by then is no proof that the file can be had again.
@@ -39,6 +39,8 @@ pub(super) async fn evict(library: &Library, hubs: &HubSet, blob: BlobId) -> Res
         // Nothing is lost that was not to be fetched anyway.
         BlobState::Partial => discard(library, &facts.row),
         BlobState::Resident => {
+            // Hubs are not asked for a file that is in use anyway; the lock is not held while they are.
+            drop(lock(library, &facts.row)?);
             prove_origin(hubs, &facts).await?;
             remove(library, &facts.row)
         }
@@ -82,16 +84,20 @@ async fn prove_origin(hubs: &HubSet, facts: &Facts) -> Result<(), Fault> {
 }
 
 fn remove(library: &Library, row: &BlobRow) -> Result<u64, Fault> {
-    let Some(sha256) = &row.sha256 else {
-        return Err(Fault::new(FaultKind::Internal, format!("{} has no hash", row.name), "run `modelfs verify`"));
-    };
-    let eviction = library.store().begin_eviction(sha256, &row.name).map_err(|error| in_use(row, error))?;
+    let eviction = lock(library, row)?;
     let is_remote = set_remote(library, row)?;
     if !is_remote {
         return Err(Fault::new(FaultKind::Busy, format!("{} changed just now", row.name), "try again"));
     }
     eviction.finish().map_err(|error| error.fault())?;
     Ok(row.size_bytes)
+}
+
+fn lock(library: &Library, row: &BlobRow) -> Result<Eviction, Fault> {
+    let Some(sha256) = &row.sha256 else {
+        return Err(Fault::new(FaultKind::Internal, format!("{} has no hash", row.name), "run `modelfs verify`"));
+    };
+    library.store().begin_eviction(sha256, &row.name).map_err(|error| in_use(row, error))
 }
 
 fn discard(library: &Library, row: &BlobRow) -> Result<u64, Fault> {

@@ -22,6 +22,14 @@ pub struct LibraryOptions {
     pub hubs: HubOptions,
     pub promote_after_bytes: u64,
     pub read_timeout: Duration,
+    /// Bytes of contents that hubs have before the ones unused for longest are evicted.
+    pub cache_limit_bytes: Option<u64>,
+    /// Bytes of the disk that downloads leave free.
+    pub min_free_bytes: u64,
+    /// Bytes a second of all downloads together.
+    pub rate_bytes_max: Option<u64>,
+    /// Connections for one file in the background.
+    pub streams: usize,
 }
 
 /// Cheap to clone; shared by threads.

@@ -105,6 +105,10 @@ fn options(root: &Path) -> LibraryOptions {
         hubs: HubOptions { offline: true, ..HubOptions::default() },
         promote_after_bytes: 16 << 20,
         read_timeout: Duration::from_secs(1),
+        cache_limit_bytes: None,
+        min_free_bytes: 0,
+        rate_bytes_max: None,
+        streams: 8,
     }
 }
 

@@ -4,6 +4,7 @@
 
 use super::super::{Library, LibraryError, arrival, shelf};
 use super::follower::Current;
+use super::keeper::Keeper;
 use crate::base::{BlobId, BlobState, EntryName, Fault};
 use crate::catalog::CatalogError;
 use crate::fetch::Ledger;
@@ -13,11 +14,12 @@ use std::sync::Arc;
 pub(super) struct Books {
     library: Library,
     current: Arc<Current>,
+    keeper: Arc<Keeper>,
 }
 
 impl Books {
-    pub fn new(library: Library, current: Arc<Current>) -> Self {
-        Self { library, current }
+    pub fn new(library: Library, current: Arc<Current>, keeper: Arc<Keeper>) -> Self {
+        Self { library, current, keeper }
     }
 
     fn refresh(&self) -> Result<(), Fault> {
@@ -44,6 +46,10 @@ impl Ledger for Books {
     fn completed(&self, blob: BlobId, hashes: &Hashes, name: &EntryName) -> Result<(), Fault> {
         arrival::record(&self.library, blob, hashes, name).map_err(|error: LibraryError| error.fault())?;
         self.refresh()
+    }
+
+    fn make_room(&self, bytes: u64) -> Result<(), Fault> {
+        self.keeper.make_room(bytes)
     }
 
     fn failed(&self, blob: BlobId, fault: &Fault) {

@@ -7,6 +7,7 @@ mod attributes;
 mod books;
 mod facts;
 mod follower;
+mod keeper;
 mod live;
 mod namespace;
 mod opening;
@@ -22,6 +23,7 @@ use crate::tree::{Tree, TreeChange};
 use books::Books;
 use facts::Facts;
 use follower::{Current, Follower};
+use keeper::Keeper;
 use parking_lot::Mutex;
 use searches::Searches;
 use std::path::PathBuf;
@@ -56,6 +58,7 @@ struct Inner {
     facts: Arc<Facts>,
     searches: Arc<Searches>,
     engine: Engine,
+    keeper: Arc<Keeper>,
     handle: Handle,
     /// Ends reads of whole files at a stop.
     cancel: Cancel,
@@ -84,16 +87,24 @@ impl Mounted {
         let searches =
             Arc::new(Searches::load(library.catalog().clone(), Arc::clone(library.clock()), &current.tree())?);
         let options = library.options();
-        let engine_options =
-            EngineOptions { promote_after_bytes: options.promote_after_bytes, read_timeout: options.read_timeout };
-        let books = Arc::new(Books::new(library.clone(), Arc::clone(&current)));
+        let engine_options = EngineOptions {
+            promote_after_bytes: options.promote_after_bytes,
+            read_timeout: options.read_timeout,
+            streams: options.streams,
+            rate_bytes_max: options.rate_bytes_max,
+        };
         let hubs = HubSet::new(options.hubs.clone());
+        let at = (Arc::clone(&current), runtime.handle().clone());
+        let keeper = Arc::new(Keeper::new(library.clone(), hubs.clone(), at.0, at.1));
+        keeper.start();
+        let books = Arc::new(Books::new(library.clone(), Arc::clone(&current), Arc::clone(&keeper)));
         let engine = Engine::new(library.store().clone(), hubs, engine_options, books, runtime.handle().clone());
         let follower = Follower::start(Arc::clone(&current), Arc::clone(&searches))?;
         let handle = runtime.handle().clone();
         let machinery = Mutex::new(Some(Machinery { follower, runtime }));
         let (library, cancel) = (library.clone(), Cancel::new());
-        Ok(Self { inner: Arc::new(Inner { library, current, facts, searches, engine, handle, cancel, machinery }) })
+        let inner = Inner { library, current, facts, searches, engine, keeper, handle, cancel, machinery };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The tree of this moment.
@@ -132,6 +143,7 @@ impl Mounted {
         self.inner.cancel.cancel();
         machinery.follower.stop();
         self.inner.engine.shutdown();
+        self.inner.keeper.write_uses();
         machinery.runtime.shutdown_timeout(STOP_TIMEOUT);
     }
 }

@@ -11,6 +11,11 @@ use crate::hub::Origin;
 use crate::store::{FileSource, StoreError};
 use crate::tree::Source;
 use std::fs::File;
+use std::time::Duration;
+
+/// An eviction holds a file for one transaction: a few milliseconds, on a bad disk a second.
+const EVICTION_POLL: Duration = Duration::from_millis(5);
+const EVICTION_POLLS_MAX: u32 = 400;
 
 /// An open content.
 pub enum Opened {
@@ -29,25 +34,41 @@ struct Facts {
 impl Mounted {
     /// Opens a content. A linked file that changed where it lies is refused.
     pub fn open(&self, blob: BlobId) -> Result<Opened, Fault> {
+        self.inner.keeper.used(blob);
+        for _ in 0..EVICTION_POLLS_MAX {
+            if let Some(opened) = self.try_open(blob)? {
+                return Ok(opened);
+            }
+            std::thread::sleep(EVICTION_POLL);
+        }
+        let what = "the file is being evicted by another process";
+        Err(Fault::new(FaultKind::Busy, what, "read it again"))
+    }
+
+    /// Nothing while the content is being evicted: between its lock and its row lie a few milliseconds.
+    fn try_open(&self, blob: BlobId) -> Result<Option<Opened>, Fault> {
         if let Some(entry) = self.tree().blob(blob)
             && entry.state == BlobState::Resident
             && let Some(sha256) = &entry.sha256
             && let Ok(file) = self.inner.library.store().hold_blob(sha256, &entry.name)
         {
-            return Ok(Opened::Resident(file));
+            return Ok(Some(Opened::Resident(file)));
         }
         let facts = self.opening_facts(blob)?;
         if facts.row.state == BlobState::Resident {
             return self.open_resident(&facts);
         }
         if let Some(opened) = self.open_unrecorded(&facts)? {
-            return Ok(opened);
+            return Ok(Some(opened));
         }
         let wanted = wanted(&facts, &self.inner.library.options().hubs.order);
         let remote = self.inner.engine.open(&wanted).map_err(|error| error.fault())?;
         // It may have been completed between the look and the open; then the engine's handle would fetch it again.
         let facts = self.opening_facts(blob)?;
-        if facts.row.state == BlobState::Resident { self.open_resident(&facts) } else { Ok(Opened::Remote(remote)) }
+        if facts.row.state == BlobState::Resident {
+            return self.open_resident(&facts);
+        }
+        Ok(Some(Opened::Remote(remote)))
     }
 
     /// A handle of the engine; `None` for a content that is here.
@@ -77,7 +98,7 @@ impl Mounted {
             Ok(()) => {}
             Err(fault) => tracing::warn!(%blob, "{fault}"),
         });
-        self.open_resident(&self.opening_facts(blob)?).map(Some)
+        self.open_resident(&self.opening_facts(blob)?)
     }
 
     fn opening_facts(&self, blob: BlobId) -> Result<Facts, Fault> {
@@ -90,9 +111,9 @@ impl Mounted {
             .ok_or_else(|| Fault::new(FaultKind::Gone, "the file was removed from the store", ""))
     }
 
-    fn open_resident(&self, facts: &Facts) -> Result<Opened, Fault> {
+    fn open_resident(&self, facts: &Facts) -> Result<Option<Opened>, Fault> {
         if let Some(link) = &facts.link {
-            return open_linked(link).map(Opened::Resident);
+            return open_linked(link).map(Opened::Resident).map(Some);
         }
         let Some(sha256) = &facts.row.sha256 else {
             return Err(Fault::new(
@@ -102,7 +123,8 @@ impl Mounted {
             ));
         };
         match self.inner.library.store().hold_blob(sha256, &facts.row.name) {
-            Ok(file) => Ok(Opened::Resident(file)),
+            Ok(file) => Ok(Some(Opened::Resident(file))),
+            Err(StoreError::Busy { .. }) => Ok(None),
             Err(error @ StoreError::Io { .. }) => {
                 tracing::error!("{} cannot be opened: {}", facts.row.name, error.fault());
                 Err(error.fault())
