@@ -128,7 +128,6 @@ impl Core {
                 return reply.error(errno_of(fault.kind));
             }
         };
-        let shared = joined.is_some();
         let mode = joined.unwrap_or_else(|| self.open.enter(node, self.propose(node, &content, &reply), *of));
         match mode {
             Mode::Passthrough(backing) => {
@@ -144,7 +143,7 @@ impl Core {
                     }
                 };
                 let handle = self.keep(node, of.size_bytes, body);
-                let flags = match self.open.pages(node, trust, shared) {
+                let flags = match self.open.pages(node, trust) {
                     Pages::Keep => FopenFlags::FOPEN_NOFLUSH | FopenFlags::FOPEN_KEEP_CACHE,
                     Pages::Drop => FopenFlags::FOPEN_NOFLUSH,
                 };

@@ -110,19 +110,16 @@ impl<B> OpenNodes<B> {
         drop(last);
     }
 
-    /// What the open of a cached node that is about to be answered does with its pages. A node that others have open keeps
-    /// them while it is fetched: dropping would wait for reads that wait for the network. Unless they were found to be
-    /// wrong since: an old handle may not be released yet, and its reads have failed by then.
-    pub fn pages(&self, node: KernelNode, trust: Trust, shared: bool) -> Pages {
+    /// What the open of a cached node that is about to be answered does with its pages. They are dropped only when they may
+    /// be wrong: dropping waits, and cannot be killed, until every read of the node that others have under way is answered,
+    /// which for a file that is being fetched is the network's business.
+    pub fn pages(&self, node: KernelNode, trust: Trust) -> Pages {
         let mut unchecked = self.unchecked.lock();
-        match trust {
-            Trust::Checked if unchecked.remove(&node).is_some() => Pages::Drop,
-            Trust::Checked => Pages::Keep,
-            Trust::Unchecked { lies } => {
-                let before = unchecked.insert(node, lies);
-                if shared && before == Some(lies) { Pages::Keep } else { Pages::Drop }
-            }
-        }
+        let may_be_wrong = match trust {
+            Trust::Checked => unchecked.remove(&node).is_some(),
+            Trust::Unchecked { lies } => unchecked.insert(node, lies).is_some_and(|before| before != lies),
+        };
+        if may_be_wrong { Pages::Drop } else { Pages::Keep }
     }
 
     /// What an open node was when it was opened.
@@ -215,17 +212,16 @@ mod tests {
     #[test]
     fn unchecked_pages_are_dropped_once_the_bytes_are_checked() {
         let table = OpenNodes::<()>::new();
-        for (trust, shared, expected) in [
-            (Trust::Checked, false, Pages::Keep),
-            (Trust::Unchecked { lies: 0 }, false, Pages::Drop),
-            (Trust::Unchecked { lies: 0 }, true, Pages::Keep),
-            (Trust::Unchecked { lies: 1 }, true, Pages::Drop),
-            (Trust::Unchecked { lies: 1 }, true, Pages::Keep),
-            (Trust::Checked, true, Pages::Drop),
-            (Trust::Checked, true, Pages::Keep),
-            (Trust::Checked, false, Pages::Keep),
+        for (trust, expected) in [
+            (Trust::Checked, Pages::Keep),
+            (Trust::Unchecked { lies: 0 }, Pages::Keep),
+            (Trust::Unchecked { lies: 0 }, Pages::Keep),
+            (Trust::Unchecked { lies: 1 }, Pages::Drop),
+            (Trust::Unchecked { lies: 1 }, Pages::Keep),
+            (Trust::Checked, Pages::Drop),
+            (Trust::Checked, Pages::Keep),
         ] {
-            assert_eq!(table.pages(node(1), trust, shared), expected, "{trust:?} {shared}");
+            assert_eq!(table.pages(node(1), trust), expected, "{trust:?}");
         }
     }
 

@@ -17,6 +17,8 @@ struct FakeFile {
     blob: BlobId,
     content: Arc<Vec<u8>>,
     resident: bool,
+    /// How often its bytes were replaced.
+    lies: u64,
 }
 
 struct State {
@@ -39,6 +41,7 @@ pub struct Fake {
 /// A content whose first half is here.
 struct Half {
     content: Arc<Vec<u8>>,
+    lies: u64,
     gate: Option<Arc<Notify>>,
 }
 
@@ -65,7 +68,7 @@ impl Ranges for Half {
     }
 
     fn lies(&self) -> u64 {
-        0
+        self.lies
     }
 }
 
@@ -114,7 +117,9 @@ impl Fake {
             state.next_blob += 1;
             fs::write(self.path(blob), content).expect("written");
             state.mtime = state.mtime.next();
-            state.files.insert(entry_name(name), FakeFile { blob, content: Arc::new(content.to_vec()), resident });
+            state
+                .files
+                .insert(entry_name(name), FakeFile { blob, content: Arc::new(content.to_vec()), resident, lies: 0 });
         }
         self.tell(vec![(InodeNo::ROOT, entry_name(name))], InodeNo::ROOT);
     }
@@ -134,6 +139,7 @@ impl Fake {
         let mut state = self.state.lock();
         let file = state.files.get_mut(name).expect("there");
         file.content = Arc::new(content.to_vec());
+        file.lies += 1;
         let path = self.path(file.blob);
         fs::write(path, content).expect("written");
     }
@@ -252,7 +258,7 @@ impl Backend for Fake {
             return Ok(Content::Resident(File::open(self.path(blob)).expect("it is there")));
         }
         let gate = self.stalls.lock().then(|| Arc::clone(&self.gate));
-        Ok(Content::Remote(Arc::new(Half { content: file.content, gate })))
+        Ok(Content::Remote(Arc::new(Half { content: file.content, lies: file.lies, gate })))
     }
 
     fn live(&self, _file: LiveFile) -> Vec<u8> {
