@@ -729,6 +729,24 @@ fn a_shutdown_is_prompt_and_keeps_what_came() {
     assert!(process.open(&wanted(&content)).progress().bytes_present >= had);
 }
 
+/// More downloads than there are slots, and nobody keeps a handle: each has its turn.
+#[test]
+fn what_waits_for_its_turn_is_not_forgotten() {
+    const FILES: i64 = 20;
+    let (hub, store) = (FakeHub::start(), folder());
+    let content = |number: i64| Content::generated(900 + number as u64, MIB + number as u64);
+    let path = |number: i64| format!("unet/{number}.safetensors");
+    (0..FILES).fold(hub.repo(REPO), |repo, number| repo.lfs(&path(number), content(number)));
+    let process = Process::start(&hub, &store, Setting::default());
+    for number in 0..FILES {
+        let content = content(number);
+        let origin = Origin { path: RelativePath::new(&path(number)).expect("valid"), ..origin(REPO) };
+        let wanted = Wanted { blob: BlobId::new(100 + number), origins: vec![origin], ..wanted(&content) };
+        process.open(&wanted).fetch_all();
+    }
+    wait_until("all of them", || process.books.count("completed") == FILES as usize);
+}
+
 /// A small generator of numbers; the seed is printed when a test fails.
 struct Dice(u64);
 

@@ -323,6 +323,7 @@ impl Engine {
         self.shared.cancel.cancel();
         let files = self.shared.open_files();
         files.iter().for_each(|file| file.close());
+        self.shared.slots.forget_waiting();
         let (done, synced) = mpsc::channel();
         let count = files.len();
         for file in files {

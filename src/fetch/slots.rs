@@ -8,7 +8,7 @@ use crate::plan::Purpose;
 use crate::store::CHUNK_BYTES;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 /// Requests for reads that wait, of one file: one for each of the threads loaders use.
 pub(super) const DEMAND_PER_FILE_MAX: usize = 8;
@@ -37,8 +37,9 @@ pub(super) struct Slots {
 struct Used {
     demand: usize,
     background: usize,
-    /// Contents that found no slot; at most one entry each.
-    waiting: VecDeque<Weak<File>>,
+    /// Contents that found no slot; at most one entry each. They are kept alive: a download that was asked for goes on when
+    /// nobody has the file open.
+    waiting: VecDeque<Arc<File>>,
 }
 
 impl Slots {
@@ -53,9 +54,8 @@ impl Slots {
             used.background += 1;
             return Some(Slot::Background);
         }
-        used.waiting.retain(|waiting| waiting.strong_count() > 0);
-        if !used.waiting.iter().any(|waiting| std::ptr::eq(waiting.as_ptr(), Arc::as_ptr(file))) {
-            used.waiting.push_back(Arc::downgrade(file));
+        if !used.waiting.iter().any(|waiting| Arc::ptr_eq(waiting, file)) {
+            used.waiting.push_back(Arc::clone(file));
         }
         None
     }
@@ -67,6 +67,13 @@ impl Slots {
             Slot::Demand => used.demand -= 1,
             Slot::Background => used.background -= 1,
         }
-        used.waiting.drain(..).filter_map(|waiting| waiting.upgrade()).collect()
+        used.waiting.drain(..).collect()
+    }
+
+    /// The engine stops: nobody is told any more.
+    pub fn forget_waiting(&self) {
+        let waiting = std::mem::take(&mut self.used.lock().waiting);
+        // Outside the lock: the last reference to a content closes its files.
+        drop(waiting);
     }
 }
