@@ -4,8 +4,8 @@ use modelfs::base::{
     BaseModel, BlobId, BlobState, Digest, DirectoryId, EntryName, InodeNo, ModelId, ModelType, RelativePath, Timestamp,
 };
 use modelfs::tree::{
-    BlobEntry, Delta, DirectoryEntry, ModelEntry, Snapshot, Source, SourceSet, Tree, builtin_targets, homes_of_model,
-    static_directories, target_directories,
+    BlobEntry, Delta, DirectoryEntry, Handout, ModelEntry, Snapshot, Source, SourceSet, Tree, builtin_targets,
+    homes_of_model, static_directories, target_directories,
 };
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -25,6 +25,7 @@ fn row(number: usize) -> (ModelEntry, BlobEntry) {
         state: BlobState::Resident,
         mtime: Timestamp::default(),
         name: name.clone(),
+        handout: Handout::Free,
     };
     let model = ModelEntry {
         id: ModelId::new(key),

@@ -20,7 +20,7 @@ pub use clock::{Clock, Timestamp};
 pub use digest::{Digest, DigestError};
 pub use fault::{Fault, FaultKind};
 pub use locator::{FileChoice, Locator, LocatorError, RepoId, Revision};
-pub use model::{BaseModel, BlobState, ModelType, WordError};
+pub use model::{BaseModel, BlobState, ModelType, Safety, WordError};
 pub use name::{EntryName, NAME_BYTES_MAX, NameError, RelativePath, cannot_be_shown};
 pub use number::{BlobId, BundleId, DirectoryId, InodeNo, ModelId};
 pub use secret::Secret;

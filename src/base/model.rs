@@ -10,10 +10,10 @@ use std::sync::Arc;
 const BASE_BYTES_MAX: usize = 48;
 
 macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($variant:ident = $word:literal),+ $(,)? }) => {
+    ($(#[$doc:meta])* $name:ident { $($(#[$of:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-        pub enum $name { $($variant),+ }
+        pub enum $name { $($(#[$of])* $variant),+ }
 
         impl $name {
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
@@ -97,6 +97,17 @@ words!(
         Remote = "remote",
         Partial = "partial",
         Resident = "resident",
+    }
+);
+
+words!(
+    /// Whether a file can be handed to a program that loads it, from good to bad. Only pickles can be anything but safe.
+    Safety {
+        Safe = "safe",
+        /// It imports something that is not known to make data only.
+        Suspicious = "suspicious",
+        /// It imports something that runs commands or loads code.
+        Unsafe = "unsafe",
     }
 );
 

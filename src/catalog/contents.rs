@@ -7,13 +7,13 @@
 use super::cells::{Answer, Cells, path_bytes, signed};
 use super::reader::no_such_row;
 use super::{BlobRow, CatalogError, FileMark, HashRow, ImportRow, LinkRow, NewBlob, OriginRow, Reader, Writer};
-use crate::base::{BlobId, BlobState, Digest, EntryName};
+use crate::base::{BlobId, BlobState, Digest, EntryName, Safety};
 use crate::tree::Source;
 use rusqlite::{Params, params};
 use std::path::Path;
 
 pub(super) const BLOB_COLUMNS: &str = "blobs.id, blobs.sha256, blobs.size, blobs.state, blobs.mtime_ns, blobs.name, \
-    blobs.blake3, blobs.crc32, blobs.autov1, blobs.autov3, blobs.etag, blobs.error";
+    blobs.blake3, blobs.crc32, blobs.autov1, blobs.autov3, blobs.etag, blobs.error, blobs.safety, blobs.trusted";
 
 pub(super) fn read_blob(cells: Cells<'_>) -> Answer<BlobRow> {
     Ok(BlobRow {
@@ -26,6 +26,8 @@ pub(super) fn read_blob(cells: Cells<'_>) -> Answer<BlobRow> {
         hashes: read_hashes(cells)?,
         etag: cells.optional_string(10)?,
         error: cells.optional_string(11)?,
+        safety: cells.optional(12, Safety::parse)?,
+        trusted: cells.flag(13)?,
     })
 }
 
@@ -67,6 +69,26 @@ impl Reader<'_> {
     pub fn header(&self, blob: BlobId) -> Result<Option<Vec<u8>>, CatalogError> {
         let sql = "SELECT blob_id, record FROM headers WHERE blob_id = ?1";
         self.first(sql, [blob.get()], "headers", |cells| cells.bytes(1).map(<[u8]>::to_vec))
+    }
+
+    /// Number of the list of imports that every content was judged with.
+    pub fn danger_version(&self) -> Result<u32, CatalogError> {
+        let read = |cells: Cells<'_>| Ok(u32::try_from(cells.number(1)?).unwrap_or(u32::MAX));
+        let found = self.first("SELECT id, danger_version FROM catalog_state", [], "catalog_state", read)?;
+        found.ok_or_else(|| no_such_row("catalog_state", 1))
+    }
+
+    /// Contents whose header was read, in order of id, from after `after`; at most `limit`. With their records.
+    pub fn headers_after(
+        &self,
+        after: Option<BlobId>,
+        limit: u32,
+    ) -> Result<Vec<(BlobId, EntryName, Vec<u8>)>, CatalogError> {
+        let sql = "SELECT headers.blob_id, blobs.name, headers.record FROM headers \
+            JOIN blobs ON blobs.id = headers.blob_id WHERE headers.blob_id > ?1 ORDER BY headers.blob_id LIMIT ?2";
+        self.all(sql, params![after.map_or(0, BlobId::get), limit], "headers", |cells| {
+            Ok((BlobId::new(cells.integer(0)?), cells.name(1)?, cells.bytes(2)?.to_vec()))
+        })
     }
 
     pub fn link(&self, blob: BlobId) -> Result<Option<LinkRow>, CatalogError> {
@@ -217,10 +239,37 @@ impl Writer<'_> {
         self.run_on("blobs", blob.get(), sql, values)
     }
 
-    pub fn set_header(&mut self, blob: BlobId, record: &[u8]) -> Result<(), CatalogError> {
+    /// The header's record, and what it says about loading the file: neither is ever kept without the other.
+    pub fn set_header(&mut self, blob: BlobId, record: &[u8], safety: Safety) -> Result<(), CatalogError> {
         let sql = "INSERT INTO headers (blob_id, record) VALUES (?1, ?2) \
             ON CONFLICT (blob_id) DO UPDATE SET record = excluded.record";
-        self.run(sql, params![blob.get(), record]).map(drop)
+        self.run(sql, params![blob.get(), record])?;
+        self.set_safety(blob, safety)
+    }
+
+    pub fn set_safety(&mut self, blob: BlobId, safety: Safety) -> Result<(), CatalogError> {
+        if self.known_blob(blob)?.safety == Some(safety) {
+            return Ok(());
+        }
+        let sql = "UPDATE blobs SET safety = ?2, revision = ?3 WHERE id = ?1";
+        let values = params![blob.get(), safety.as_str(), self.stamp()?];
+        self.run_on("blobs", blob.get(), sql, values)
+    }
+
+    /// Whether the content is handed out whatever it imports. Says whether that is new.
+    pub fn set_trusted(&mut self, blob: BlobId, trusted: bool) -> Result<bool, CatalogError> {
+        if self.known_blob(blob)?.trusted == trusted {
+            return Ok(false);
+        }
+        let sql = "UPDATE blobs SET trusted = ?2, revision = ?3 WHERE id = ?1";
+        let values = params![blob.get(), trusted, self.stamp()?];
+        self.run_on("blobs", blob.get(), sql, values)?;
+        Ok(true)
+    }
+
+    /// Remembers with which list of imports every content was judged.
+    pub fn set_danger_version(&mut self, version: u32) -> Result<(), CatalogError> {
+        self.run("UPDATE catalog_state SET danger_version = ?1", [version]).map(drop)
     }
 
     pub fn set_link(&mut self, blob: BlobId, path: &Path, mark: &FileMark) -> Result<(), CatalogError> {
@@ -333,7 +382,7 @@ mod tests {
             ("error", |writer, id| writer.set_error(id, Some("no route to the hub")), true),
             ("origin", |writer, id| writer.add_origin(id, &origin(Source::Civitai, "7")), true),
             ("same origin", |writer, id| writer.add_origin(id, &origin(Source::Civitai, "7")), false),
-            ("header", |writer, id| writer.set_header(id, b"record"), false),
+            ("header", |writer, id| writer.set_header(id, b"record", Safety::Safe), true),
             ("import", |writer, id| writer.note_import(Path::new("/a"), &mark(1), id, 7), false),
             ("link", |writer, id| writer.set_link(id, Path::new("/a"), &mark(1)), false),
         ];
@@ -376,7 +425,7 @@ mod tests {
         let id = write(&catalog, |writer| writer.add_blob(&new_blob(1)));
         for (record, place, number) in [(&b"one"[..], Path::new("/a"), 1), (&b""[..], strange, 2)] {
             write(&catalog, |writer| {
-                writer.set_header(id, record)?;
+                writer.set_header(id, record, Safety::Safe)?;
                 writer.set_link(id, place, &mark(number))
             });
             let (header, link) = read(&catalog, |reader| Ok((reader.header(id)?, reader.link(id)?)));

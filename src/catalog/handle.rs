@@ -6,7 +6,7 @@
 
 use super::cells::Answer;
 use super::migrations::{Absent, BUSY_WAIT, Database, open_again, open_and_migrate};
-use super::{CatalogError, Reader, Writer, seed};
+use super::{CatalogError, Reader, Writer, rule_rows, seed};
 use crate::base::Timestamp;
 use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -45,7 +45,8 @@ impl Catalog {
     fn start(root: &Path, absent: Absent) -> Answer<Self> {
         let connection = open_and_migrate(&root.join(Database::Facts.file_name()), Database::Facts, absent)?;
         // Whoever takes away the rules wants the first ones back.
-        open_and_migrate(&root.join(Database::Rules.file_name()), Database::Rules, Absent::Create)?;
+        let mut rules = open_and_migrate(&root.join(Database::Rules.file_name()), Database::Rules, Absent::Create)?;
+        rule_rows::bring_up_to_date(&mut rules)?;
         let shared = Shared { root: root.to_owned(), writer: Mutex::new(Some(connection)), readers: Mutex::default() };
         let catalog = Self { shared: Arc::new(shared) };
         if !catalog.read(seed::is_complete)? {
@@ -58,7 +59,7 @@ impl Catalog {
         Ok(catalog)
     }
 
-    fn path(&self, database: Database) -> PathBuf {
+    pub(super) fn path(&self, database: Database) -> PathBuf {
         self.shared.root.join(database.file_name())
     }
 

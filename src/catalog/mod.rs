@@ -8,6 +8,7 @@
 mod bundles;
 mod cells;
 mod contents;
+mod decisions;
 mod error;
 mod figures;
 mod handle;
@@ -17,6 +18,7 @@ mod models;
 mod names;
 mod reader;
 mod rows;
+mod rule_rows;
 mod search;
 mod searches;
 mod seed;
@@ -30,8 +32,8 @@ pub use error::CatalogError;
 pub use handle::{Catalog, Watcher};
 pub use reader::Reader;
 pub use rows::{
-    BlobRow, BundleRow, EvictableRow, FileMark, HashRow, ImportRow, LinkRow, ModelRow, NewBlob, NewBundle, NewModel,
-    OriginRow, TypeCount,
+    BlobRow, BundleRow, EvictableRow, FileMark, HashRow, ImportRow, LinkRow, Manual, ModelRow, NewBlob, NewBundle,
+    NewModel, OriginRow, TypeCount,
 };
 pub use searches::SearchRow;
 pub use writer::Writer;

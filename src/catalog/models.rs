@@ -7,8 +7,8 @@ use super::cells::{Answer, Cells, signed, write_list, write_sources};
 use super::contents::{BLOB_COLUMNS, read_blob};
 use super::reader::no_such_row;
 use super::snapshot::occupant_columns;
-use super::{BlobRow, CatalogError, ModelRow, NewModel, Reader, Writer};
-use crate::base::{BlobId, EntryName, ModelId};
+use super::{BlobRow, CatalogError, Manual, ModelRow, NewModel, Reader, Writer};
+use crate::base::{BlobId, EntryName, ModelId, ModelType};
 use crate::classify::{Method, Verdict};
 use crate::tree::{Occupant, Source, SourceSet};
 use rusqlite::{Params, params};
@@ -16,11 +16,12 @@ use rusqlite::{Params, params};
 /// Digits of the longest hash; a longer prefix matches nothing.
 const HEX_DIGITS_MAX: usize = 64;
 
-const MODEL_COLUMN_COUNT: usize = 20;
+const MODEL_COLUMN_COUNT: usize = 23;
 const MODEL_COLUMNS: &str = "models.id, models.blob_id, models.filename, models.primary_type, models.base, \
     models.sub_type, models.precision, models.quantization, models.architecture, models.format, \
     models.tensor_count, models.confidence, models.classification_method, models.folders, models.creator, \
-    models.license, models.triggers, models.added_ns, models.deleted, models.file_size";
+    models.license, models.triggers, models.added_ns, models.deleted, models.file_size, \
+    models.manual_type, models.manual_base, models.judged_name";
 
 /// A row without its tags.
 fn read_model(cells: Cells<'_>) -> Answer<ModelRow> {
@@ -45,6 +46,8 @@ fn read_model(cells: Cells<'_>) -> Answer<ModelRow> {
         trigger_words: cells.list(16)?,
         added: cells.time(17)?,
         deleted: cells.flag(18)?,
+        manual: Manual { model_type: cells.optional(20, ModelType::parse)?, base: cells.base(21)? },
+        judged_name: cells.optional(22, EntryName::new)?,
     })
 }
 
@@ -202,13 +205,20 @@ impl Writer<'_> {
             revision,
         ];
         let id = ModelId::new(self.insert(sql, values)?);
+        self.replace_automatic_tags(id, &model.tags)?;
         self.replace_tags(id, &model.tags)?;
         self.write_verdict(id, &model.verdict)?;
         self.index_new_text(id)?;
         Ok(id)
     }
 
-    /// Replaces type, base and the other facts of a verdict, and its trigger words. The reasons of the old verdict are
+    /// The name and folders that tell most about it.
+    pub fn set_judged_by(&mut self, model: ModelId, name: &EntryName, folders: &[String]) -> Result<(), CatalogError> {
+        let sql = "UPDATE models SET judged_name = nullif(?2, filename), folders = ?3 WHERE id = ?1";
+        self.run_on("models", model.get(), sql, params![model.get(), name.as_str(), write_list(folders)])
+    }
+
+    /// Replaces type, base and the other facts of a verdict, and its trigger words; decisions by hand stay. The reasons of the old verdict are
     /// dropped: `set_evidence` gives those of the new one.
     pub fn set_verdict(&mut self, model: ModelId, verdict: &Verdict) -> Result<(), CatalogError> {
         self.write_verdict(model, verdict)?;
@@ -218,8 +228,10 @@ impl Writer<'_> {
 
     fn write_verdict(&mut self, model: ModelId, verdict: &Verdict) -> Answer<()> {
         let revision = self.stamp()?;
-        let sql = "UPDATE models SET primary_type = ?2, base = ?3, sub_type = ?4, precision = ?5, quantization = ?6, \
-            architecture = ?7, confidence = ?8, classification_method = ?9, triggers = ?10, tensor_score = ?11, \
+        let sql = "UPDATE models SET primary_type = ifnull(manual_type, ?2), base = ifnull(manual_base, ?3), \
+            sub_type = iif(ifnull(manual_type, ?2) = ?2, ?4, NULL), precision = ?5, quantization = ?6, \
+            architecture = ?7, confidence = iif(manual_type IS NULL, ?8, 1.0), \
+            classification_method = iif(manual_type IS NULL, ?9, 'manual'), triggers = ?10, tensor_score = ?11, \
             metadata_score = ?12, filename_score = ?13, size_score = ?14, reclassify = 0, \
             classified_at = datetime(?15 / 1000000000, 'unixepoch'), \
             updated_at = datetime(?15 / 1000000000, 'unixepoch'), revision = ?16 WHERE id = ?1";
@@ -244,11 +256,15 @@ impl Writer<'_> {
         self.run_on("models", model.get(), sql, values)
     }
 
-    /// Replaces the tags; they are kept in byte order, each once.
+    /// Replaces the automatic tags; those a person added or took away stay so.
     pub fn set_tags(&mut self, model: ModelId, tags: &[EntryName]) -> Result<(), CatalogError> {
-        let mut wanted = tags.to_vec();
-        wanted.sort();
-        wanted.dedup();
+        self.replace_automatic_tags(model, tags)?;
+        self.show_tags(model)
+    }
+
+    /// Brings the tags that are shown up to date; they are kept in byte order, each once.
+    pub(super) fn show_tags(&mut self, model: ModelId) -> Answer<()> {
+        let wanted = self.wanted_tags(model)?;
         if self.tags_of(model.get())? == wanted {
             return Ok(());
         }
@@ -330,7 +346,7 @@ mod tests {
         Store, add, at, digest, hashes, name, new_blob, new_model, read, snapshot, store, verdict, write,
     };
     use super::*;
-    use crate::base::{FaultKind, ModelType};
+    use crate::base::FaultKind;
     use crate::query::Query;
 
     #[test]
@@ -361,6 +377,8 @@ mod tests {
             trigger_words: new.verdict.trigger_words,
             added: at(0),
             deleted: false,
+            manual: Manual::default(),
+            judged_name: None,
         };
         assert_eq!(row, expected);
         let pages = read(&catalog, |reader| Ok((reader.models_after(None, 9)?, reader.models_after(Some(id), 9)?)));

@@ -1,6 +1,8 @@
 //! Rows as the rest of the program sees them: checked values, never SQL types.
 
-use crate::base::{BaseModel, BlobId, BlobState, BundleId, Digest, EntryName, ModelId, ModelType, Revision, Timestamp};
+use crate::base::{
+    BaseModel, BlobId, BlobState, BundleId, Digest, EntryName, ModelId, ModelType, Revision, Safety, Timestamp,
+};
 use crate::classify::Verdict;
 use crate::tree::{BundleFile, HubRepo, Source};
 use std::path::PathBuf;
@@ -40,6 +42,10 @@ pub struct BlobRow {
     pub etag: Option<String>,
     /// Last failure, in a user's words.
     pub error: Option<String>,
+    /// What its header says about loading it; `None` while no header was read.
+    pub safety: Option<Safety>,
+    /// A person said that it may be handed out whatever it imports.
+    pub trusted: bool,
 }
 
 /// A content that can be had again from a hub.
@@ -115,6 +121,23 @@ pub struct ModelRow {
     pub trigger_words: Vec<String>,
     pub added: Timestamp,
     pub deleted: bool,
+    pub manual: Manual,
+    /// The name it was judged by, when that is not its own.
+    pub judged_name: Option<EntryName>,
+}
+
+impl ModelRow {
+    /// The name that is evidence of what it is.
+    pub fn telling_name(&self) -> &EntryName {
+        self.judged_name.as_ref().unwrap_or(&self.name)
+    }
+}
+
+/// What a person said about a model; the rest is left to the verdict.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Manual {
+    pub model_type: Option<ModelType>,
+    pub base: Option<BaseModel>,
 }
 
 #[derive(Clone, PartialEq, Debug)]

@@ -11,14 +11,17 @@ use crate::base::{
     BaseModel, BlobId, BundleId, DirectoryId, EntryName, ModelId, NameError, RelativePath, RepoId, Timestamp, WordError,
 };
 use crate::tree::{
-    BlobEntry, BundleEntry, BundleFile, Delta, DirectoryEntry, HubRepo, ModelEntry, Occupant, Placement, Snapshot,
+    BlobEntry, BundleEntry, BundleFile, Delta, DirectoryEntry, Handout, HubRepo, ModelEntry, Occupant, Placement,
+    Snapshot,
 };
 use rusqlite::Params;
 use std::collections::{HashMap, HashSet};
 use std::iter::Peekable;
 use std::sync::Arc;
 
-const BLOB: &str = "SELECT id, sha256, size, state, mtime_ns, name FROM blobs";
+/// `safety` is empty where no header was read.
+const BLOB: &str = "SELECT id, sha256, size, state, mtime_ns, name, \
+    ifnull(safety, 'safe') <> 'safe' AND trusted = 0 FROM blobs";
 const MODEL: &str = "SELECT id, blob_id, filename, primary_type, base, sources, creator FROM models";
 const BUNDLE: &str = "SELECT id, name, in_views, primary_type, base, sources, hub_source, repo, directory_name, \
     mtime_ns FROM bundles";
@@ -147,6 +150,7 @@ impl Reader<'_> {
                 state: cells.parsed(3, crate::base::BlobState::parse)?,
                 mtime: cells.time(4)?,
                 name: cells.name(5)?,
+                handout: if cells.flag(6)? { Handout::Withheld } else { Handout::Free },
             })
         })
     }

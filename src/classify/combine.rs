@@ -35,7 +35,16 @@ pub(super) struct Answer<V> {
 
 /// The type, or the best guess under the threshold.
 pub(super) fn model_type(rules: &Rules, claims: &[Claim<'_>], evidence: &Evidence<'_>) -> Option<Answer<ModelType>> {
-    let field = Field {
+    type_field(rules, claims, evidence).answer()
+}
+
+/// Every type that a claim speaks for and how sure it would be, best first.
+pub(super) fn candidates(rules: &Rules, claims: &[Claim<'_>], evidence: &Evidence<'_>) -> Vec<Answer<ModelType>> {
+    type_field(rules, claims, evidence).candidates()
+}
+
+fn type_field<'a>(rules: &'a Rules, claims: &[Claim<'_>], evidence: &Evidence<'_>) -> Field<'a, ModelType> {
+    Field {
         claims: claims
             .iter()
             .filter_map(|claim| {
@@ -49,8 +58,7 @@ pub(super) fn model_type(rules: &Rules, claims: &[Claim<'_>], evidence: &Evidenc
         }),
         parent: Box::new(|value: &ModelType| rules.kind_of(*value)),
         decided_min: TYPE_DECIDED_MIN,
-    };
-    field.answer()
+    }
 }
 
 /// The deepest base that is certain enough.
@@ -110,12 +118,30 @@ struct Field<'a, V> {
 }
 
 impl<V: Clone + Ord> Field<'_, V> {
-    fn answer(&self) -> Option<Answer<V>> {
+    /// Every value that is claimed, and what it is a kind of.
+    fn values(&self) -> BTreeSet<V> {
         let mut values: BTreeSet<V> = BTreeSet::new();
         for (value, ..) in self.claims.iter().filter(|(_, _, weight)| *weight > 0.0) {
             let line = std::iter::successors(Some(value.clone()), |value| (self.parent)(value));
             values.extend(line);
         }
+        values
+    }
+
+    fn candidates(&self) -> Vec<Answer<V>> {
+        let values = self.values();
+        let answer = |value: &V| Answer {
+            value: value.clone(),
+            confidence: self.confidence(&values, value).min(AUTOMATIC_MAX),
+            method: self.method(value),
+        };
+        let mut found: Vec<Answer<V>> = values.iter().map(answer).collect();
+        found.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
+        found
+    }
+
+    fn answer(&self) -> Option<Answer<V>> {
+        let values = self.values();
         let roots = values.iter().filter(|value| (self.parent)(value).is_none());
         let root = match self.decided() {
             Some(value) => values.iter().find(|root| (self.parent)(root).is_none() && (self.is_under)(value, root))?,

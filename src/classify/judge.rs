@@ -8,6 +8,7 @@ use std::cell::OnceCell;
 use std::collections::HashSet;
 
 use super::adapter;
+use super::explain::NearMiss;
 use super::metadata::{shortened, value_of};
 use super::parts::{Prefixes, Unwrapped};
 use super::pattern::KeyTest;
@@ -68,6 +69,27 @@ pub(super) fn claims<'r>(rules: &'r Rules, evidence: &Evidence<'_>) -> Vec<Claim
         claims.push(claim);
     }
     claims
+}
+
+/// Rules by tensors that did not fire although their first condition holds, in the order of the rules.
+pub(super) fn near_misses(rules: &Rules, evidence: &Evidence<'_>) -> Vec<NearMiss> {
+    let facts = Facts::new(rules, evidence);
+    let by_tensors = rules.rules.iter().filter(|rule| rule.method == Method::Tensors);
+    by_tensors
+        .filter_map(|rule| {
+            let model_type = rule.model_type?;
+            let view = facts.view(rule.scope)?;
+            let (first, rest) = rule.all.split_first()?;
+            view.find(first)?;
+            let absent = rest.iter().find(|test| view.find(test).is_none());
+            let present = || rule.none.iter().find_map(|test| view.find(test));
+            let missing = match absent {
+                Some(test) => format!("no tensor fits `{}`", test.text),
+                None => format!("{} is there", shown(present()?)),
+            };
+            Some(NearMiss { rule: rule.name.to_string(), model_type, missing })
+        })
+        .collect()
 }
 
 /// The known words of each name that has any.

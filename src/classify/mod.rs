@@ -7,7 +7,10 @@
 mod adapter;
 mod bundle;
 mod combine;
+mod danger;
 mod error;
+mod explain;
+mod figures;
 mod judge;
 mod metadata;
 mod parts;
@@ -15,6 +18,7 @@ mod pattern;
 mod precision;
 mod rules;
 mod triggers;
+mod user_rules;
 mod verdict;
 mod view;
 mod words;
@@ -23,8 +27,12 @@ mod words;
 mod tests;
 
 pub use bundle::{Part, classify_bundle};
+pub use danger::{DANGER_VERSION, Danger, dangers, safety};
 pub use error::RulesError;
+pub use explain::{Explained, NearMiss, Rival, explain};
+pub use figures::{Network, network, parameter_count};
 pub use rules::{RuleRow, Rules, builtin_text};
+pub use user_rules::{BadRule, UserRule, UserRuleKind};
 pub use verdict::{CONFIDENCE_MIN, Evidence, Method, Reason, Verdict};
 
 use crate::base::ModelType;

@@ -264,6 +264,8 @@ impl Length {
 /// One condition of a rule: some tensor has one of these names and fits.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct KeyTest {
+    /// As it is written.
+    pub(super) text: Box<str>,
     pub(super) patterns: Vec<Pattern>,
     pub(super) shape: Option<ShapeTest>,
     pub(super) dtypes: Vec<Box<str>>,
@@ -284,7 +286,7 @@ impl KeyTest {
                 return Err(format!("`{part}` is neither a shape nor a dtype; a shape has no spaces: `[*,768]`"));
             }
         }
-        Ok(Self { patterns, shape, dtypes })
+        Ok(Self { text: text.into(), patterns, shape, dtypes })
     }
 }
 

@@ -134,45 +134,34 @@ struct RawRules {
     rule: Vec<Spanned<RawRule>>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawRule {
-    name: String,
-    method: String,
-    group: Option<Box<str>>,
-    #[serde(default)]
-    scope: Scope,
-    #[serde(default)]
-    all: Vec<String>,
-    #[serde(default)]
-    any: Vec<String>,
-    #[serde(default)]
-    none: Vec<String>,
-    #[serde(default)]
-    meta: Vec<String>,
-    #[serde(default)]
-    words: Vec<String>,
-    #[serde(default)]
-    folders: Vec<String>,
-    #[serde(default)]
-    imports: Vec<String>,
-    #[serde(default)]
-    formats: Vec<Box<str>>,
-    #[serde(default)]
-    extensions: Vec<Box<str>>,
-    size_bytes: Option<[u64; 2]>,
-    tensors: Option<[u64; 2]>,
-    #[serde(default)]
-    if_type: Vec<String>,
-    under: Option<String>,
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawRule {
+    pub(super) name: String,
+    pub(super) method: String,
+    pub(super) group: Option<Box<str>>,
+    pub(super) scope: Scope,
+    pub(super) all: Vec<String>,
+    pub(super) any: Vec<String>,
+    pub(super) none: Vec<String>,
+    pub(super) meta: Vec<String>,
+    pub(super) words: Vec<String>,
+    pub(super) folders: Vec<String>,
+    pub(super) imports: Vec<String>,
+    pub(super) formats: Vec<Box<str>>,
+    pub(super) extensions: Vec<Box<str>>,
+    pub(super) size_bytes: Option<[u64; 2]>,
+    pub(super) tensors: Option<[u64; 2]>,
+    pub(super) if_type: Vec<String>,
+    pub(super) under: Option<String>,
     #[serde(rename = "type")]
-    model_type: Option<String>,
-    whole: Option<String>,
-    base: Option<String>,
-    base_from: Option<Box<str>>,
-    sub_type: Option<Box<str>>,
-    weight: f32,
-    base_weight: Option<f32>,
+    pub(super) model_type: Option<String>,
+    pub(super) whole: Option<String>,
+    pub(super) base: Option<String>,
+    pub(super) base_from: Option<Box<str>>,
+    pub(super) sub_type: Option<Box<str>>,
+    pub(super) weight: Option<f32>,
+    pub(super) base_weight: Option<f32>,
 }
 
 impl Rules {
@@ -223,18 +212,19 @@ impl Rules {
             if !names.insert(name.clone()) {
                 return Err(bad("another rule has this name".to_owned()));
             }
-            let row = row_of(&raw);
-            let rule = Rule::from_raw(raw).map_err(bad)?;
-            rules.known.extend(rule.words.iter().map(|word| word.text.clone()));
-            rules.rows.push(RuleRow {
-                method: rule.method,
-                model_type: rule.model_type,
-                base: rule.base.clone(),
-                ..row
-            });
-            rules.rules.push(rule);
+            rules.add(raw).map_err(bad)?;
         }
         Ok(rules)
+    }
+
+    /// One more rule, tried after all others.
+    pub(super) fn add(&mut self, raw: RawRule) -> Result<(), String> {
+        let row = row_of(&raw);
+        let rule = Rule::from_raw(raw)?;
+        self.known.extend(rule.words.iter().map(|word| word.text.clone()));
+        self.rows.push(RuleRow { method: rule.method, model_type: rule.model_type, base: rule.base.clone(), ..row });
+        self.rules.push(rule);
+        Ok(())
     }
 
     /// Every rule in short, in the order in which they are tried.
@@ -277,8 +267,12 @@ impl Rule {
         if conditions == 0 {
             return Err("it has no condition that must hold".to_owned());
         }
-        let base_weight = raw.base_weight.unwrap_or(raw.weight);
-        if let Some(weight) = [raw.weight, base_weight].into_iter().find(|weight| !(0.0..=1.0).contains(weight)) {
+        if raw.name.is_empty() {
+            return Err("it has no name".to_owned());
+        }
+        let weight = raw.weight.ok_or("it has no weight")?;
+        let base_weight = raw.base_weight.unwrap_or(weight);
+        if let Some(weight) = [weight, base_weight].into_iter().find(|weight| !(0.0..=1.0).contains(weight)) {
             return Err(format!("the weight {weight} is not between 0 and 1"));
         }
         let keys = |texts: &[String]| texts.iter().map(|text| KeyTest::parse(text)).collect::<Result<Vec<_>, _>>();
@@ -304,7 +298,7 @@ impl Rule {
             base: raw.base.as_deref().map(base).transpose()?,
             base_from: raw.base_from,
             sub_type: raw.sub_type,
-            weight: raw.weight,
+            weight,
             base_weight,
             name: raw.name.into(),
         })
@@ -334,7 +328,7 @@ fn row_of(raw: &RawRule) -> RuleRow {
         sub_type: raw.sub_type.as_deref().map(str::to_owned),
         pattern: parts.join("; "),
         size_bytes: raw.size_bytes,
-        weight: raw.weight,
+        weight: raw.weight.unwrap_or(0.0),
     }
 }
 

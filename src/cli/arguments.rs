@@ -192,10 +192,44 @@ Examples:
   modelfs info sha256:31e35c80
   modelfs info ~/models/comfyui/loras/detail-tweaker.safetensors --json")]
     Info(InfoArguments),
+    /// Judge models again by the rules of today, explain a verdict, or say what a model is
+    ///
+    /// Without a REF every model is judged by what is kept of its header: no file is read. What --set says stands above
+    /// everything and stays through every update. A path of a file that is not in the store is only looked at, and needs
+    /// no store.
+    #[command(after_help = "\
+Examples:
+  modelfs classify --diff
+  modelfs classify
+  modelfs classify --explain detail-tweaker.safetensors
+  modelfs classify --set lora/sdxl detail-tweaker.safetensors
+  modelfs classify ~/Downloads/what-is-this.safetensors")]
+    Classify(ClassifyArguments),
+    /// Add and take away tags by hand; without any, tell them
+    #[command(after_help = "\
+Examples:
+  modelfs tag detail-tweaker.safetensors +style -anime
+  modelfs tag detail-tweaker.safetensors")]
+    Tag(TagArguments),
+    /// Hand out a pickle through the mount although loading it may run code
+    ///
+    /// A .ckpt, .pt, .pth or .bin is a program for Python's unpickler. One that imports more than tensors need is listed
+    /// as unsafe, and opening it fails with "permission denied" until it is trusted. `info` says what it imports.
+    #[command(after_help = "\
+Examples:
+  modelfs info old-model.ckpt
+  modelfs trust old-model.ckpt")]
+    Trust(TrustArguments),
+    /// Withhold a pickle again that was trusted
+    #[command(after_help = "\
+Examples:
+  modelfs untrust old-model.ckpt")]
+    Untrust(TrustArguments),
     /// Print the six hashes that hubs and applications know files by
     #[command(after_help = "\
 Examples:
   modelfs hash model.safetensors
+  modelfs hash --write ~/ComfyUI/models/loras/*.safetensors
   modelfs hash *.safetensors --json | jq -r '.[].autov2'")]
     Hash(HashArguments),
     /// Show applications and choose whose layouts are mounted
@@ -262,6 +296,10 @@ impl Verb {
             | Self::Ls(_)
             | Self::Search(_)
             | Self::Info(_)
+            | Self::Classify(_)
+            | Self::Tag(_)
+            | Self::Trust(_)
+            | Self::Untrust(_)
             | Self::Hash(_)
             | Self::App(_)
             | Self::Stats(_)
@@ -438,9 +476,56 @@ pub struct InfoArguments {
 }
 
 #[derive(Args)]
+pub struct ClassifyArguments {
+    /// Models of the store, or files [default: every model of the store]
+    #[arg(value_name = "REF")]
+    pub references: Vec<String>,
+    /// Every model of the store, as without a REF
+    #[arg(long, conflicts_with = "references")]
+    pub all: bool,
+    /// Tell the evidence, the rules that fired and why nothing else won; changes nothing
+    #[arg(long, requires = "references", conflicts_with_all = ["set", "unset", "diff"])]
+    pub explain: bool,
+    /// Say by hand what a model is: TYPE, TYPE/BASE or /BASE
+    #[arg(long, value_name = "TYPE[/BASE]", requires = "references", conflicts_with_all = ["unset", "diff"])]
+    pub set: Option<String>,
+    /// Return to the automatic type and base
+    #[arg(long, requires = "references", conflicts_with = "diff")]
+    pub unset: bool,
+    /// Tell what would change and change nothing
+    #[arg(long)]
+    pub diff: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct TagArguments {
+    /// Print one object; goes before REF
+    #[arg(long)]
+    pub json: bool,
+    /// A model, then +TAG and -TAG
+    #[arg(required = true, value_name = "REF", allow_hyphen_values = true, trailing_var_arg = true)]
+    pub words: Vec<String>,
+}
+
+#[derive(Args)]
+pub struct TrustArguments {
+    #[arg(required = true, value_name = "REF")]
+    pub references: Vec<String>,
+    /// Print one array of objects
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
 pub struct HashArguments {
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
+    /// Also write NAME.sha256 beside each file, the name without its suffix: what applications look for
+    #[arg(long)]
+    pub write: bool,
     /// Print one array of objects
     #[arg(long)]
     pub json: bool,

@@ -17,7 +17,13 @@ pub fn hash(context: &Context, wanted: &HashArguments, output: &mut Output) -> R
     let mut code = exit::SUCCESS;
     let mut all = Vec::new();
     for path in &wanted.files {
-        match Library::hash(path, &progress) {
+        let hashed = Library::hash(path, &progress).and_then(|hashed| {
+            if wanted.write {
+                Library::write_sidecar(&hashed)?;
+            }
+            Ok(hashed)
+        });
+        match hashed {
             Ok(hashed) if wanted.json => all.push(hashed_json(&hashed)),
             Ok(hashed) => write_hashed(&hashed, output)?,
             Err(error) => {

@@ -7,6 +7,7 @@ mod add;
 mod apps;
 mod arguments;
 mod checking;
+mod classify;
 mod clock;
 mod completions;
 mod downloads;
@@ -26,6 +27,7 @@ mod serving;
 mod settings_view;
 mod table;
 mod trace;
+mod trust;
 
 use crate::base::Fault;
 use crate::config::{Environment, Overrides, Places, Settings};
@@ -151,6 +153,10 @@ fn run_verb(context: &Context, verb: &Verb, output: &mut Output) -> Result<u8, F
         Verb::Ls(wanted) => models::list(context, wanted, output),
         Verb::Search(wanted) => search::run(context, wanted, output),
         Verb::Info(wanted) => models::info(context, wanted, output),
+        Verb::Classify(wanted) => classify::run(context, wanted, output),
+        Verb::Tag(wanted) => classify::tag(context, wanted, output),
+        Verb::Trust(wanted) => trust::run(context, wanted, true, output),
+        Verb::Untrust(wanted) => trust::run(context, wanted, false, output),
         Verb::Hash(wanted) => checking::hash(context, wanted, output),
         Verb::App(wanted) => apps::run(context, &wanted.verb, output),
         Verb::Stats(wanted) => models::stats(context, wanted.json, output),

@@ -5,6 +5,8 @@ use super::error::Failure;
 use super::output::Output;
 use super::table::{Align, Table, printable};
 use super::{Context, exit, figures};
+use crate::base::Safety;
+use crate::classify::{Danger, Network};
 use crate::library::{ModelDetails, ModelSummary, OriginInfo, StatsRow, StoreStats};
 use serde_json::{Value, json};
 
@@ -54,7 +56,7 @@ pub fn table_of(models: &[ModelSummary]) -> Table {
             model.model_type.to_string(),
             model.base.as_ref().map(ToString::to_string).unwrap_or_default(),
             figures::size(model.size_bytes),
-            model.state.to_string(),
+            state(model),
             model.sources.join(","),
         ]);
     }
@@ -83,6 +85,27 @@ pub fn stats(context: &Context, as_json: bool, output: &mut Output) -> Result<u8
     Ok(exit::SUCCESS)
 }
 
+/// The state, and a mark for what is not handed out as it is.
+fn state(model: &ModelSummary) -> String {
+    match model.safety.filter(|safety| *safety != Safety::Safe) {
+        Some(_) if model.trusted => format!("{}, trusted", model.state),
+        // The finer word is for `info`: here it only matters that it is withheld.
+        Some(_) => format!("{}, unsafe", model.state),
+        None => model.state.to_string(),
+    }
+}
+
+/// What loading it may do, in words; nothing where its header is not known.
+fn safety(details: &ModelDetails) -> String {
+    let summary = &details.summary;
+    let Some(safety) = summary.safety else { return String::new() };
+    match (safety, summary.trusted) {
+        (Safety::Safe, _) => "safe".to_owned(),
+        (_, true) => format!("{safety}, but trusted"),
+        (_, false) => format!("{safety}: not handed out until you run `modelfs trust {}`", summary.id),
+    }
+}
+
 pub fn summary_json(model: &ModelSummary) -> Value {
     json!({
         "id": model.id.get(),
@@ -99,6 +122,8 @@ pub fn summary_json(model: &ModelSummary) -> Value {
         "method": model.method,
         "sources": model.sources,
         "added": figures::time(model.added),
+        "safety": model.safety.map(Safety::as_str),
+        "trusted": model.trusted,
     })
 }
 
@@ -115,6 +140,10 @@ fn origin_json(origin: &OriginInfo) -> Value {
         "path": origin.path,
         "url": origin.page_url,
     })
+}
+
+fn danger_json(danger: &Danger) -> Value {
+    json!({ "what": danger.what, "safety": danger.safety.as_str() })
 }
 
 fn details_json(details: &ModelDetails) -> Value {
@@ -143,6 +172,10 @@ fn details_json(details: &ModelDetails) -> Value {
         "sub_type": details.sub_type,
         "architecture": details.architecture,
         "tensor_count": details.tensor_count,
+        "parameter_count": details.parameter_count,
+        "network": details.network.as_ref().map(|network| network.algorithm),
+        "rank": details.network.as_ref().and_then(|network| network.rank),
+        "network_module": details.network.as_ref().and_then(|network| network.module.clone()),
         "trigger_words": details.trigger_words,
         "tags": details.tags,
         "creator": details.creator,
@@ -151,12 +184,29 @@ fn details_json(details: &ModelDetails) -> Value {
         "paths": details.paths,
         "linked_path": details.linked_path.as_ref().map(|path| path.to_string_lossy()),
         "error": details.error,
+        "dangers": details.dangers.iter().map(danger_json).collect::<Vec<_>>(),
         "reasons": reasons,
     });
     if let (Value::Object(all), Value::Object(more)) = (&mut value, more) {
         all.extend(more);
     }
     value
+}
+
+/// `2.57 B`: the unit in which models are spoken of.
+fn parameters(count: u64) -> String {
+    match count {
+        0..1_000_000 => count.to_string(),
+        1_000_000..1_000_000_000 => format!("{:.1} M", count as f64 / 1e6),
+        _ => format!("{:.2} B", count as f64 / 1e9),
+    }
+}
+
+fn network(network: &Network) -> String {
+    match network.rank {
+        Some(rank) => format!("{}, rank {rank}", network.algorithm),
+        None => network.algorithm.to_owned(),
+    }
 }
 
 /// Name and value in two columns; what is not known is left out.
@@ -174,8 +224,11 @@ fn write_details(details: &ModelDetails, output: &mut Output) -> Result<(), Fail
         ("quantization", text(&summary.quantization)),
         ("architecture", text(&details.architecture)),
         ("tensors", details.tensor_count.map(|count| count.to_string()).unwrap_or_default()),
+        ("parameters", details.parameter_count.map(parameters).unwrap_or_default()),
+        ("network", details.network.as_ref().map(network).unwrap_or_default()),
         ("size", format!("{} ({} bytes)", figures::size(summary.size_bytes), summary.size_bytes)),
         ("state", format!("{}, {} here", summary.state, figures::size(details.bytes_present))),
+        ("safety", safety(details)),
         ("error", text(&details.error)),
         ("sha256", summary.sha256.map(|digest| digest.to_string()).unwrap_or_default()),
         ("blake3", text(&details.blake3)),
@@ -192,6 +245,9 @@ fn write_details(details: &ModelDetails, output: &mut Output) -> Result<(), Fail
     ];
     for (name, value) in rows.iter().filter(|(_, value)| !value.is_empty()) {
         output.line(format!("{name:<14} {}", printable(value)))?;
+    }
+    for danger in &details.dangers {
+        output.line(format!("{:<14} {} ({})", "imports", printable(&danger.what), danger.safety))?;
     }
     for origin in &details.origins {
         let place = match &origin.page_url {

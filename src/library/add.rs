@@ -10,7 +10,7 @@ use super::shelf::Shelf;
 use super::{AddSummary, Library, LibraryError, Refusal};
 use crate::base::{BlobId, BlobState, BundleId, EntryName, Locator, ModelId, ModelType, RelativePath, Timestamp};
 use crate::catalog::{BlobRow, CatalogError, NewBlob, NewBundle, NewModel, Writer};
-use crate::classify::{Evidence, Verdict, classify};
+use crate::classify::{Evidence, Verdict, classify, safety};
 use crate::formats::{Header, encode_header, has_model_suffix};
 use crate::hub::{Expected, HubSet, RemoteFile, RepoListing};
 use crate::tree::{BundleFile, Home, HubRepo, Source, directory_of_repo};
@@ -274,7 +274,8 @@ impl Registration<'_> {
         })?;
         writer.add_origin(blob, &origin)?;
         if let Some(header) = self.headers.get(&index) {
-            writer.set_header(blob, &encode_header(header))?;
+            let name = file.path.file_name();
+            writer.set_header(blob, &encode_header(header), safety(header, name.as_str()))?;
         }
         if file.sha256.is_some() {
             shelf.touch_store(writer)?;

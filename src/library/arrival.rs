@@ -4,13 +4,13 @@
 //! transaction. A content that was known under another row already becomes that one. A file that lies in the store
 //! although nobody recorded it (the transaction failed, or a crash came between) is found at the next open.
 
-use super::{Library, LibraryError, shelf};
+use super::shelf::{self, Shelf};
+use super::{Library, LibraryError, judging};
 use crate::base::{BlobId, BlobState, EntryName, Fault};
 use crate::catalog::{BlobRow, CatalogError, HashRow, Writer};
-use crate::classify::{Evidence, Verdict, classify};
-use crate::formats::{Header, encode_header, read_header};
+use crate::classify::safety;
+use crate::formats::{encode_header, read_header};
 use crate::store::{Cancel, FileSource, Hashes};
-use crate::tree::homes_of_model;
 
 /// Records that a content is resident under `name`.
 pub(super) fn record(library: &Library, blob: BlobId, hashes: &Hashes, name: &EntryName) -> Result<(), LibraryError> {
@@ -36,8 +36,8 @@ pub(super) fn record(library: &Library, blob: BlobId, hashes: &Hashes, name: &En
         if let Some(header) = &header
             && writer.header(target.id)?.is_none()
         {
-            writer.set_header(target.id, &encode_header(header))?;
-            judge_again(library, writer, target.id, header)?;
+            writer.set_header(target.id, &encode_header(header), safety(header, name.as_str()))?;
+            judge_again(library, writer, target.id)?;
         }
         shelf::set_blob_state(writer, target.id, BlobState::Resident)
     })?;
@@ -85,23 +85,10 @@ fn merge(writer: &mut Writer<'_>, from: BlobId, into: BlobId) -> Result<(), Cata
 }
 
 /// The header is known now: whoever was judged by name alone is judged by it.
-fn judge_again(library: &Library, writer: &mut Writer<'_>, blob: BlobId, header: &Header) -> Result<(), CatalogError> {
-    let targets = writer.targets()?;
+fn judge_again(library: &Library, writer: &mut Writer<'_>, blob: BlobId) -> Result<(), CatalogError> {
+    let mut shelf = Shelf::begin(writer)?;
     for model in writer.models_of_blob(blob)? {
-        let Some(entry) = writer.blob_entry(blob)? else { continue };
-        let verdict: Verdict = classify(
-            library.rules(),
-            &Evidence {
-                header: Some(header),
-                file_name: model.name.as_str(),
-                folders: &model.folders,
-                size_bytes: entry.size_bytes,
-            },
-        );
-        let Some(before) = writer.model_entry(model.id)? else { continue };
-        let homes = homes_of_model(&before, &entry, &targets);
-        writer.set_verdict(model.id, &verdict)?;
-        shelf::reshelve_model(writer, model.id, &homes)?;
+        judging::again(writer, &mut shelf, library.rules(), &model)?;
     }
     Ok(())
 }

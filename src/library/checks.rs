@@ -4,6 +4,7 @@ use super::import::orphans;
 use super::{Check, CheckStatus};
 use crate::base::Fault;
 use crate::catalog::Catalog;
+use crate::classify::Rules;
 use crate::store::Store;
 use bytesize::ByteSize;
 use rustix::fs::{Access, access};
@@ -28,6 +29,7 @@ pub(super) fn checks(root: &Path) -> Vec<Check> {
     match Catalog::open(store.root()) {
         Ok(catalog) => {
             checks.push(databases(&catalog));
+            checks.push(rules(&catalog));
             checks.push(orphan_files(&store, &catalog));
         }
         Err(error) => checks.push(broken("databases", error.fault())),
@@ -103,6 +105,23 @@ fn databases(catalog: &Catalog) -> Check {
             remedy: "copy the store's folder first, then restore the databases from a copy or import again".to_owned(),
         },
     }
+}
+
+fn rules(catalog: &Catalog) -> Check {
+    let name = "rules";
+    let user = match catalog.user_rules() {
+        Ok(user) => user,
+        Err(error) => return broken(name, error.fault()),
+    };
+    let (_, bad) = Rules::with_user(&user);
+    if bad.is_empty() {
+        return fine(name, format!("the built-in rules and {} of yours", user.len()));
+    }
+    let shown: Vec<String> =
+        bad.iter().take(PROBLEMS_MAX).map(|rule| format!("{}: {}", rule.place, rule.reason)).collect();
+    let finding =
+        format!("{} of your {} rules in classification.db are left out: {}", bad.len(), user.len(), shown.join("; "));
+    notice(name, finding, "correct or delete these rows; then run `modelfs classify --diff`")
 }
 
 fn orphan_files(store: &Store, catalog: &Catalog) -> Check {

@@ -2,9 +2,10 @@
 
 use super::listing::{is_here, summary};
 use super::models::reasons_of;
-use super::{Library, LibraryError, ModelDetails, OriginInfo, origins, reference};
-use crate::base::{BlobState, RelativePath};
+use super::{Library, LibraryError, ModelDetails, OriginInfo, danger, judging, origins, reference};
+use crate::base::{BlobState, ModelType, RelativePath};
 use crate::catalog::{BlobRow, CatalogError, LinkRow, ModelRow, OriginRow, Reader};
+use crate::classify;
 use crate::store::{FileStamp, PartialKey};
 use crate::tree::{self, Occupant, Target};
 
@@ -30,6 +31,7 @@ fn gather(library: &Library, r: &Reader<'_>, model: &ModelRow, blob: &BlobRow) -
     let sources = r.model_entry(model.id)?.map(|entry| entry.sources).unwrap_or_default();
     let hashes = blob.hashes.as_ref();
     let link = r.link(blob.id)?;
+    let header = judging::kept_header(r, blob)?;
     let endpoint = &library.options().hubs.hf_endpoint;
     Ok(ModelDetails {
         summary: summary(model, blob, sources),
@@ -50,8 +52,15 @@ fn gather(library: &Library, r: &Reader<'_>, model: &ModelRow, blob: &BlobRow) -
         paths: paths(r, Some(model), blob)?,
         error: link.as_ref().and_then(link_problem).or_else(|| blob.error.clone()),
         linked_path: link.map(|link| link.path),
+        parameter_count: header.as_ref().filter(|header| !header.tensors.is_empty()).map(classify::parameter_count),
+        network: header.as_ref().filter(|_| is_adapter(model.model_type)).and_then(classify::network),
+        dangers: danger::of_blob(r, blob)?,
         reasons: reasons_of(&r.evidence(model.id)?),
     })
+}
+
+const fn is_adapter(model_type: ModelType) -> bool {
+    matches!(model_type, ModelType::Lora | ModelType::Lycoris | ModelType::MotionLora | ModelType::LlmLora)
 }
 
 fn origin_info(origin: OriginRow, endpoint: &str) -> OriginInfo {

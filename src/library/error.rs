@@ -24,6 +24,8 @@ pub enum LibraryError {
     NotFound { reference: String },
     #[error("`{reference}` names {} models: {}", candidates.len(), candidates.join(", "))]
     Ambiguous { reference: String, candidates: Vec<String> },
+    #[error("`{word}` cannot be decided")]
+    BadWord { word: String, remedy: String },
     #[error("the import needs {} and {} are free", iec(*needed_bytes), iec(*free_bytes))]
     DoesNotFit { needed_bytes: u64, free_bytes: u64 },
     #[error("`{mode}` cannot be used here: {reason}")]
@@ -56,6 +58,7 @@ impl LibraryError {
             Self::Ambiguous { .. } => {
                 Fault::new(FaultKind::Ambiguous, what, "name one of them by its id or by more digits of its sha256")
             }
+            Self::BadWord { remedy, .. } => Fault::new(FaultKind::Invalid, what, remedy.clone()),
             Self::DoesNotFit { .. } => Fault::new(
                 FaultKind::NoSpace,
                 what,

@@ -3,10 +3,14 @@
 //! Invariant: holds no lock; every use case lives in a file of its own and is only named here.
 
 use super::{
-    AddSummary, AppInfo, Check, ContentInfo, Eviction, Hashed, ImportObserver, ImportPlan, ImportRequest,
-    ImportSummary, LibraryError, ModelDetails, ModelSummary, SearchAnswer, SearchRequest, StoreStats, VerifySummary,
+    AddSummary, AppInfo, Check, ContentInfo, Decision, Eviction, Explanation, Hashed, ImportObserver, ImportPlan,
+    ImportRequest, ImportSummary, LibraryError, ModelDetails, ModelSummary, Reclassified, Rewrite, SearchAnswer,
+    SearchRequest, StoreStats, TagSummary, TrustChange, VerifySummary,
 };
-use super::{add, apps, checks, contents, details, gateway, hashing, import, listing, stats, verify};
+use super::{
+    add, apps, checks, contents, danger, decisions, details, explaining, gateway, hashing, import, judging, listing,
+    stats, verify,
+};
 use crate::base::{BlobId, Clock, Timestamp};
 use crate::catalog::Catalog;
 use crate::classify::Rules;
@@ -43,7 +47,8 @@ struct Parts {
     catalog: Catalog,
     options: LibraryOptions,
     clock: Arc<dyn Clock>,
-    rules: &'static Rules,
+    /// The built-in rules with those of the user; `None` where there are none of these.
+    rules: Option<Rules>,
 }
 
 impl Library {
@@ -58,7 +63,9 @@ impl Library {
     pub fn open(options: LibraryOptions, clock: Arc<dyn Clock>) -> Result<Self, LibraryError> {
         let store = Store::open(&options.store_root)?;
         let catalog = Catalog::open(store.root())?;
-        Ok(Self { parts: Arc::new(Parts { store, catalog, options, clock, rules: Rules::builtin() }) })
+        danger::bring_up_to_date(&catalog, clock.now())?;
+        let rules = rules_of(&catalog)?;
+        Ok(Self { parts: Arc::new(Parts { store, catalog, options, clock, rules }) })
     }
 
     pub(super) fn store(&self) -> &Store {
@@ -77,8 +84,8 @@ impl Library {
         &self.parts.clock
     }
 
-    pub(super) fn rules(&self) -> &'static Rules {
-        self.parts.rules
+    pub(super) fn rules(&self) -> &Rules {
+        self.parts.rules.as_ref().unwrap_or_else(|| Rules::builtin())
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -143,6 +150,41 @@ impl Library {
         contents::evict_all(self, reference)
     }
 
+    /// Judges models again by what the catalog keeps of them, all of them without a REF. Reads no file.
+    pub fn reclassify(&self, references: &[String], rewrite: Rewrite) -> Result<Reclassified, LibraryError> {
+        judging::reclassify(self, references, rewrite)
+    }
+
+    /// `TYPE`, `TYPE/BASE` or `/BASE` as decisions.
+    pub fn parse_decisions(text: &str) -> Result<Vec<Decision>, LibraryError> {
+        decisions::parse(text)
+    }
+
+    /// Records what a person says about a model, above everything automatic. Answers its name.
+    pub fn decide(&self, reference: &str, decisions: &[Decision]) -> Result<String, LibraryError> {
+        decisions::decide(self, reference, decisions)
+    }
+
+    /// Adds (`+tag`) and takes away (`-tag`) tags by hand.
+    pub fn tag(&self, reference: &str, changes: &[String]) -> Result<TagSummary, LibraryError> {
+        decisions::tag(self, reference, changes)
+    }
+
+    /// Why a model is what it is.
+    pub fn explain(&self, reference: &str) -> Result<Explanation, LibraryError> {
+        explaining::explain(self, reference)
+    }
+
+    /// What a file anywhere is, and why. Takes nothing into the store and needs none.
+    pub fn explain_file(path: &Path, library: Option<&Self>) -> Result<Explanation, LibraryError> {
+        explaining::explain_file(path, library)
+    }
+
+    /// Hands out a file whatever it imports, or withholds it again.
+    pub fn set_trusted(&self, reference: &str, trusted: bool) -> Result<TrustChange, LibraryError> {
+        danger::set_trusted(self, reference, trusted)
+    }
+
     /// Reads resident contents from end to end and compares them with their hashes, and the catalog with the disk.
     /// `references` empty: everything.
     pub fn verify(
@@ -172,8 +214,26 @@ impl Library {
         checks::checks(root)
     }
 
+    /// Writes the sha256 of a file beside it, as applications look for it. Answers where.
+    pub fn write_sidecar(hashed: &Hashed) -> Result<PathBuf, LibraryError> {
+        hashing::write_sidecar(hashed)
+    }
+
     /// The six hashes of a file anywhere.
     pub fn hash(path: &Path, observer: &dyn ImportObserver) -> Result<Hashed, LibraryError> {
         hashing::hash(path, observer)
     }
+}
+
+/// Rows that cannot be used are left out and named; `doctor` names them too.
+fn rules_of(catalog: &Catalog) -> Result<Option<Rules>, LibraryError> {
+    let user = catalog.user_rules()?;
+    if user.is_empty() {
+        return Ok(None);
+    }
+    let (rules, bad) = Rules::with_user(&user);
+    for rule in bad {
+        tracing::warn!("a rule in classification.db is left out: {}: {}", rule.place, rule.reason);
+    }
+    Ok(Some(rules))
 }

@@ -49,6 +49,8 @@ pub(super) fn summary(model: &ModelRow, blob: &BlobRow, sources: SourceSet) -> M
         sources: sources.iter().map(|source| source.as_str().to_owned()).collect(),
         added: model.added,
         deleted: model.deleted,
+        safety: blob.safety,
+        trusted: blob.trusted,
     }
 }
 

@@ -8,13 +8,17 @@ mod apps;
 mod arrival;
 mod checks;
 mod contents;
+mod danger;
+mod decisions;
 mod details;
 mod error;
 mod evict;
+mod explaining;
 mod gateway;
 mod handle;
 mod hashing;
 mod import;
+mod judging;
 mod listing;
 mod models;
 mod mounted;
@@ -26,11 +30,14 @@ mod shelf;
 mod stats;
 mod verify;
 
+pub use decisions::Decision;
 pub use error::LibraryError;
 pub use handle::{Library, LibraryOptions};
+pub use judging::Rewrite;
 pub use mounted::{ChangeListener, Mounted, Names, Opened};
 pub use report::{
-    AddSummary, AppInfo, Check, CheckStatus, ContentInfo, Eviction, FoundAtHub, Hashed, ImportMode, ImportObserver,
-    ImportPlan, ImportRequest, ImportSummary, ModeCosts, ModelDetails, ModelSummary, OriginInfo, Refusal, SearchAnswer,
-    SearchRequest, StatsRow, StoreStats, VerifyFinding, VerifySummary,
+    AddSummary, AppInfo, Check, CheckStatus, ContentInfo, Eviction, Explanation, FoundAtHub, Hashed, ImportMode,
+    ImportObserver, ImportPlan, ImportRequest, ImportSummary, Judgement, ModeCosts, ModelDetails, ModelSummary,
+    OriginInfo, Reclassified, Refusal, SearchAnswer, SearchRequest, StatsRow, StoreStats, TagSummary, TrustChange,
+    VerdictChange, VerifyFinding, VerifySummary,
 };

@@ -31,6 +31,7 @@ pub(super) fn register(w: &mut Writer<'_>, shelf: &mut Shelf, facts: &NewFacts<'
             w.set_deleted(row.id, false)?;
         }
         if is_better(facts.verdict, row) {
+            w.set_judged_by(row.id, facts.name, facts.folders)?;
             w.set_verdict(row.id, facts.verdict)?;
             w.set_evidence(row.id, &lines_of(&facts.verdict.reasons))?;
         }
@@ -57,7 +58,7 @@ pub(super) fn register(w: &mut Writer<'_>, shelf: &mut Shelf, facts: &NewFacts<'
 
 /// What a person said stays; else the surer verdict wins.
 fn is_better(verdict: &Verdict, row: &ModelRow) -> bool {
-    row.method != Method::Manual.as_str() && verdict.confidence > row.confidence
+    row.manual.model_type.is_none() && verdict.confidence > row.confidence
 }
 
 /// Reasons as the catalog keeps them.

@@ -3,8 +3,8 @@
 //! Edges turn these into tables, JSON or attributes. Not here: any formatting.
 
 use super::import::Work;
-use crate::base::{BaseModel, BlobId, BlobState, Digest, Fault, ModelId, ModelType, Timestamp};
-use crate::classify::Reason;
+use crate::base::{BaseModel, BlobId, BlobState, Digest, Fault, ModelId, ModelType, Safety, Timestamp};
+use crate::classify::{Danger, Explained, Network, Reason};
 use crate::tree::Source;
 use std::path::{Path, PathBuf};
 
@@ -161,6 +161,75 @@ pub struct AddSummary {
     pub refused: Vec<Refusal>,
 }
 
+/// What became of a `trust`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TrustChange {
+    pub name: String,
+    pub safety: Option<Safety>,
+    /// It was not so already.
+    pub is_new: bool,
+}
+
+/// What a model is, as far as a person looks at it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Judgement {
+    pub model_type: ModelType,
+    pub base: Option<BaseModel>,
+    pub sub_type: Option<String>,
+    /// Or the quantisation.
+    pub precision: Option<String>,
+    pub confidence: f32,
+    pub method: String,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct VerdictChange {
+    pub id: ModelId,
+    pub name: String,
+    pub before: Judgement,
+    pub after: Judgement,
+}
+
+/// What judging again gave.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Reclassified {
+    pub judged_count: usize,
+    /// Sorted by name.
+    pub changes: Vec<VerdictChange>,
+    /// Models whose verdict differs in anything, also in its reasons alone.
+    pub rewritten_count: usize,
+    /// What each model is now, where they were named.
+    pub models: Vec<(ModelId, String, Judgement)>,
+}
+
+/// Why a model or a file is what it is.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Explanation {
+    pub id: Option<ModelId>,
+    pub name: String,
+    pub folders: Vec<String>,
+    pub size_bytes: u64,
+    /// Why there is no header, when there is none.
+    pub no_header: Option<String>,
+    pub format: Option<String>,
+    pub tensor_count: u64,
+    /// A few of the tensors: name, dtype and shape.
+    pub tensors: Vec<String>,
+    pub metadata: Vec<(String, String)>,
+    pub explained: Explained,
+    /// What a person said; it stands above the verdict.
+    pub manual_type: Option<ModelType>,
+    pub manual_base: Option<BaseModel>,
+    pub safety: Option<Safety>,
+    pub dangers: Vec<Danger>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TagSummary {
+    pub name: String,
+    pub tags: Vec<String>,
+}
+
 /// One row of a listing.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ModelSummary {
@@ -180,6 +249,9 @@ pub struct ModelSummary {
     pub sources: Vec<String>,
     pub added: Timestamp,
     pub deleted: bool,
+    /// What loading it may do; `None` while its header is not known.
+    pub safety: Option<Safety>,
+    pub trusted: bool,
 }
 
 /// What a search is asked; each flag is as if its `key:value` stood in the query.
@@ -250,6 +322,11 @@ pub struct ModelDetails {
     /// Where its bytes lie when they are not in the store (`--mode link`).
     pub linked_path: Option<PathBuf>,
     pub error: Option<String>,
+    pub parameter_count: Option<u64>,
+    /// Of an adapter.
+    pub network: Option<Network>,
+    /// What makes it less than safe, worst first.
+    pub dangers: Vec<Danger>,
     pub reasons: Vec<Reason>,
 }
 

@@ -219,7 +219,7 @@ pub fn target_directories(target: &Target) -> Vec<RelativePath> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{BundleFile, HubRepo, Source, builtin_targets};
+    use super::super::{BundleFile, Handout, HubRepo, Source, builtin_targets};
     use super::*;
     use crate::base::{BlobId, BundleId, ModelId, RepoId, Timestamp};
 
@@ -233,7 +233,15 @@ mod tests {
 
     fn blob(state: BlobState) -> BlobEntry {
         let name = name("x.safetensors");
-        BlobEntry { id: BlobId::new(1), sha256: None, size_bytes: 1, state, mtime: Timestamp::default(), name }
+        BlobEntry {
+            id: BlobId::new(1),
+            sha256: None,
+            size_bytes: 1,
+            state,
+            mtime: Timestamp::default(),
+            name,
+            handout: Handout::Free,
+        }
     }
 
     fn model(text: &str, model_type: ModelType) -> ModelEntry {

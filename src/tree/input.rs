@@ -69,6 +69,16 @@ pub struct BlobEntry {
     pub mtime: Timestamp,
     /// Its name under `store/<sha256>/`.
     pub name: EntryName,
+    pub handout: Handout,
+}
+
+/// Whether programs get the bytes of a content that they open.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Handout {
+    #[default]
+    Free,
+    /// Loading it may run what somebody else wrote, and nobody has said yet that this is wanted.
+    Withheld,
 }
 
 /// One model file that is shown by itself.

@@ -26,8 +26,8 @@ pub use homes::{
     static_directories, target_directories,
 };
 pub use input::{
-    BlobEntry, BundleEntry, BundleFile, Delta, DirectoryEntry, FolderMatch, HubRepo, ModelEntry, Occupant, Placement,
-    Snapshot, Source, SourceSet, Target, TargetFolder,
+    BlobEntry, BundleEntry, BundleFile, Delta, DirectoryEntry, FolderMatch, Handout, HubRepo, ModelEntry, Occupant,
+    Placement, Snapshot, Source, SourceSet, Target, TargetFolder,
 };
 pub use listing::{Child, Listing};
 pub use naming::{marked_name, stem_key};

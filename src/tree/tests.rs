@@ -121,6 +121,7 @@ fn any_blob() -> impl Strategy<Value = BlobEntry> {
                 state,
                 mtime: Timestamp::from_unix_ns(mtime),
                 name: name(text),
+                handout: Handout::Free,
             }
         },
     )
@@ -293,6 +294,7 @@ fn one_model() -> Snapshot {
         state: BlobState::Remote,
         mtime: Timestamp::from_unix_ns(9),
         name: name("a.ckpt"),
+        handout: Handout::Free,
     };
     let directories = (0..pool().len()).map(|index| row(index, 0)).collect();
     let targets = targets([true, false]);

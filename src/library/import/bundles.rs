@@ -151,7 +151,7 @@ fn register_models(
         let verdict = classify::classify(rules, &evidence);
         let hub = HubFile { repo: repo.clone(), commit: commit.clone(), path: file.path.clone() };
         let model = ModelUse { name, folders, hub: Some(hub) };
-        let facts = Facts::of(header);
+        let facts = Facts::of(header, file.path.file_name().as_str());
         commit_model(w, shelf, file.blob, &model, Some(&facts), &verdict)?;
     }
     Ok(())

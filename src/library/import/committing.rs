@@ -7,9 +7,9 @@ use super::bundles;
 use super::planning::mark_of;
 use super::running::{blob_name, name_of_path};
 use super::work::{HubFile, ModelUse, Task, Use, Work};
-use crate::base::{BlobId, BlobState, EntryName, Fault, Timestamp};
+use crate::base::{BlobId, BlobState, EntryName, Fault, Safety, Timestamp};
 use crate::catalog::{CatalogError, HashRow, NewBlob, OriginRow, Writer};
-use crate::classify::Verdict;
+use crate::classify::{self, Verdict};
 use crate::formats::{Header, encode_header};
 use crate::library::models::{self, NewFacts};
 use crate::library::shelf::Shelf;
@@ -58,12 +58,13 @@ pub(super) struct Facts {
     pub record: Vec<u8>,
     pub format: &'static str,
     pub tensor_count: u64,
+    pub safety: Safety,
 }
 
 impl Facts {
-    pub(super) fn of(header: &Header) -> Self {
-        let tensor_count = header.tensors.len() as u64;
-        Self { record: encode_header(header), format: header.format.as_str(), tensor_count }
+    pub(super) fn of(header: &Header, file_name: &str) -> Self {
+        let (tensor_count, safety) = (header.tensors.len() as u64, classify::safety(header, file_name));
+        Self { record: encode_header(header), format: header.format.as_str(), tensor_count, safety }
     }
 }
 
@@ -382,7 +383,7 @@ pub(super) fn commit_content(
 
 fn set_header(w: &mut Writer<'_>, blob: BlobId, content: &Content) -> Result<(), CatalogError> {
     match &content.facts {
-        Some(facts) if w.header(blob)?.is_none() => w.set_header(blob, &facts.record),
+        Some(facts) if w.header(blob)?.is_none() => w.set_header(blob, &facts.record, facts.safety),
         _ => Ok(()),
     }
 }

@@ -49,7 +49,7 @@ fn adopt(library: &Library, name: &EntryName, hashes: crate::store::Hashes) -> R
     let stamp: FileStamp = source.stamp(&path)?;
     let is_model = formats::has_model_suffix(name.as_str());
     let header: Option<Header> = is_model.then(|| formats::read_header(&source).ok()).flatten();
-    let facts = header.as_ref().map(Facts::of);
+    let facts = header.as_ref().map(|header| Facts::of(header, name.as_str()));
     let content = Content { hashes, stamp, bytes: Bytes::Linked, facts, verdicts: Vec::new() };
     library.catalog().write(library.now(), |w| {
         let mut shelf = Shelf::begin(w)?;

@@ -151,7 +151,8 @@ impl Worker<'_> {
             }
             None => Bytes::Linked,
         };
-        Ok(Content { hashes, stamp, bytes, facts: header.as_ref().map(Facts::of), verdicts })
+        let facts = header.as_ref().map(|header| Facts::of(header, name_of_path(&task.path).as_str()));
+        Ok(Content { hashes, stamp, bytes, facts, verdicts })
     }
 
     /// Whether the file is of no use without the others of its bundle.

@@ -3,8 +3,9 @@
 //! Invariants: reading never waits for the network; an unknown value is an absent attribute, never an empty one; no
 //! value holds a token or a signed address. Not here: name spaces and sizes of the kernel's calls (`fuse`).
 
-use super::super::{evict, origins};
+use super::super::{danger, evict, origins};
 use super::Mounted;
+use super::deciding::Decided;
 use super::facts::Known;
 use crate::base::{BlobId, BlobState, Fault, FaultKind, InodeNo};
 use crate::catalog::{ModelRow, OriginRow};
@@ -17,7 +18,7 @@ const PREFIX: &str = "user.modelfs.";
 const FETCH: &str = "user.modelfs.fetch";
 const PINNED: &str = "user.modelfs.pinned";
 const ORIGIN_URL: &str = "user.xdg.origin.url";
-const XDG_TAGS: &str = "user.xdg.tags";
+pub(super) const XDG_TAGS: &str = "user.xdg.tags";
 
 /// Everything that is asked about one file at one moment.
 struct Subject {
@@ -51,6 +52,8 @@ const ATTRIBUTES: &[(&str, Value)] = &[
     }),
     ("user.modelfs.confidence", |subject| Some(format!("{:.2}", subject.model()?.confidence))),
     ("user.modelfs.method", |subject| Some(subject.model()?.method.clone())),
+    ("user.modelfs.safety", |subject| Some(subject.known.blob.safety?.to_string())),
+    ("user.modelfs.trusted", |subject| subject.known.blob.trusted.then(|| "1".to_owned())),
     ("user.modelfs.source", |subject| Some(subject.source()?.as_str().to_owned())),
     ("user.modelfs.sources", Subject::sources),
     ("user.modelfs.name", |subject| {
@@ -99,6 +102,9 @@ impl Subject {
     }
 
     fn error(&self) -> Option<String> {
+        if let Some(refusal) = danger::why_withheld(&self.known.blob, &self.known.models) {
+            return Some(refusal);
+        }
         if self.known.blob.state == BlobState::Resident {
             return None;
         }
@@ -166,9 +172,12 @@ impl Mounted {
     }
 
     /// `user.modelfs.fetch` starts (`1`) or stops (`0`) a download, `user.modelfs.pinned` keeps the file from being
-    /// evicted; every other name can only be read.
+    /// evicted; type, base and tags record what a person says; every other name can only be read.
     pub fn set_attribute(&self, ino: InodeNo, name: &str, value: &[u8]) -> Result<(), Fault> {
         let blob = self.blob_of(ino).ok_or_else(|| read_only(name))?;
+        if let Some(what) = Decided::of(name) {
+            return self.decide(blob, what, Some(value));
+        }
         match name {
             FETCH => self.fetch(blob, switch(name, value)?),
             PINNED => self.set_pinned(blob, switch(name, value)?),
@@ -176,10 +185,13 @@ impl Mounted {
         }
     }
 
-    /// Returns to the automatic value, which is not pinned.
+    /// Takes back what a person said: the value is the automatic one again, which is not pinned.
     pub fn remove_attribute(&self, ino: InodeNo, name: &str) -> Result<(), Fault> {
-        let blob = self.blob_of(ino).filter(|_| name == PINNED).ok_or_else(|| read_only(name))?;
-        self.set_pinned(blob, false)
+        let blob = self.blob_of(ino).ok_or_else(|| read_only(name))?;
+        if let Some(what) = Decided::of(name) {
+            return self.decide(blob, what, None);
+        }
+        if name == PINNED { self.set_pinned(blob, false) } else { Err(read_only(name)) }
     }
 
     /// Starts or stops the download of a whole file, and returns at once. A file that is here stays as it is.
@@ -224,7 +236,7 @@ fn switch(name: &str, value: &[u8]) -> Result<bool, Fault> {
 
 fn read_only(name: &str) -> Fault {
     let ours = name.starts_with(PREFIX);
-    let remedy = if ours { "only user.modelfs.fetch and user.modelfs.pinned can be written" } else { "" };
+    let remedy = if ours { "fetch, pinned, type, base and tags can be written" } else { "" };
     Fault::new(FaultKind::NotPermitted, format!("{name} cannot be changed"), remedy)
 }
 

@@ -5,6 +5,7 @@
 
 mod attributes;
 mod books;
+mod deciding;
 mod facts;
 mod follower;
 mod keeper;

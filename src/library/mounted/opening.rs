@@ -2,14 +2,14 @@
 //!
 //! Invariant: an open never waits for the network, and never hands out bytes of a linked file that changed.
 
-use super::super::{arrival, origins};
+use super::super::{arrival, danger, origins};
 use super::Mounted;
 use crate::base::{BlobId, BlobState, Fault, FaultKind};
 use crate::catalog::{BlobRow, CatalogError, FileMark, LinkRow, OriginRow};
 use crate::fetch::{Activity, Progress, RemoteFile, Wanted};
 use crate::hub::Origin;
 use crate::store::{FileSource, StoreError};
-use crate::tree::Source;
+use crate::tree::{Handout, Source};
 use std::fs::File;
 use std::time::Duration;
 
@@ -32,8 +32,25 @@ struct Facts {
 }
 
 impl Mounted {
-    /// Opens a content. A linked file that changed where it lies is refused.
+    /// Opens a content. A linked file that changed where it lies is refused, and so is a pickle that may run something.
     pub fn open(&self, blob: BlobId) -> Result<Opened, Fault> {
+        let is_withheld = || self.tree().blob(blob).is_some_and(|entry| entry.handout == Handout::Withheld);
+        if is_withheld() {
+            return Err(self.withheld(blob));
+        }
+        let opened = self.open_bytes(blob)?;
+        // A file may arrive meanwhile, and its last bytes may be what tells that it runs something.
+        if is_withheld() { Err(self.withheld(blob)) } else { Ok(opened) }
+    }
+
+    /// Why a content is not handed out.
+    fn withheld(&self, blob: BlobId) -> Fault {
+        let told = self.inner.library.catalog().read(|reader| danger::refusal(reader, blob));
+        told.unwrap_or_else(|error| error.fault())
+    }
+
+    /// As `open`, for whoever only moves the bytes.
+    fn open_bytes(&self, blob: BlobId) -> Result<Opened, Fault> {
         self.inner.keeper.used(blob);
         for _ in 0..EVICTION_POLLS_MAX {
             if let Some(opened) = self.try_open(blob)? {
@@ -73,7 +90,7 @@ impl Mounted {
 
     /// A handle of the engine; `None` for a content that is here.
     pub(super) fn open_remote(&self, blob: BlobId) -> Result<Option<RemoteFile>, Fault> {
-        match self.open(blob)? {
+        match self.open_bytes(blob)? {
             Opened::Resident(_) => Ok(None),
             Opened::Remote(remote) => Ok(Some(remote)),
         }

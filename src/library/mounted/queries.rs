@@ -171,7 +171,7 @@ pub(super) fn names_that_differ(before: &[Hit], after: &[Hit]) -> Vec<EntryName>
 mod tests {
     use super::*;
     use crate::base::{BlobState, Digest, ModelType};
-    use crate::tree::{BlobEntry, ModelEntry, Snapshot, SourceSet};
+    use crate::tree::{BlobEntry, Handout, ModelEntry, Snapshot, SourceSet};
     use proptest::prelude::*;
 
     fn name(text: &str) -> EntryName {
@@ -187,6 +187,7 @@ mod tests {
             state: BlobState::Resident,
             mtime: Timestamp::default(),
             name: name("x"),
+            handout: Handout::default(),
         };
         let model = |id: i64| ModelEntry {
             id: ModelId::new(id),

@@ -8,10 +8,10 @@ mod bundles;
 mod gguf_file;
 mod models;
 mod onnx_file;
-mod safetensors_file;
+pub mod safetensors_file;
 mod small_models;
-mod tensors;
-mod torch_file;
+pub mod tensors;
+pub mod torch_file;
 
 pub use bundles::{CACHED_COMMIT, CACHED_REPO, diffusers, hugging_face_cache, sharded_llm};
 pub use gguf_file::Meta;
