@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the other scripts: brings this machine to the state they need, and says what it does.
 # Written for Debian and Ubuntu; elsewhere it names what is missing and stops.
 
