@@ -50,7 +50,8 @@ pub enum CatalogError {
     Sql(#[source] rusqlite::Error),
 }
 
-const REPAIR: &str = "keep a copy of the store's database and run `modelfs verify --repair`";
+const REPAIR: &str =
+    "copy the store's folder first; then restore the database from a copy, or import again into a new store";
 
 impl CatalogError {
     /// What happened, to what, and what to do.
