@@ -406,7 +406,8 @@ fn every_snapshot_is_used() {
         .iter()
         .map(|verb| if verb.is_empty() { "help_modelfs".to_owned() } else { format!("help_{}", verb.join("_")) })
         .collect();
-    for file in walk(&folder) {
+    // Beside a snapshot that differs lies what was found instead, until somebody has looked.
+    for file in walk(&folder).into_iter().filter(|file| !file.ends_with(".new")) {
         let name = file.trim_end_matches(".snap");
         assert!(help.contains(name) || source.contains(&format!("\"{name}\"")), "{file} belongs to no test");
     }
