@@ -6,7 +6,7 @@
 
 use super::cells::Answer;
 use super::migrations::{Absent, BUSY_WAIT, Database, open_again, open_and_migrate};
-use super::{CatalogError, Reader, Writer, rule_rows, seed};
+use super::{CatalogError, Reader, Watcher, Writer, rule_rows, seed};
 use crate::base::Timestamp;
 use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -108,7 +108,7 @@ impl Catalog {
     }
 
     pub fn watcher(&self) -> Result<Watcher, CatalogError> {
-        Ok(Watcher { connection: self.open_reader()?, seen: None })
+        Ok(Watcher::new(self.open_reader()?, &self.shared.root))
     }
 
     /// `PRAGMA quick_check` and foreign keys of both databases; what is wrong, in words.
@@ -165,20 +165,6 @@ fn check_references(connection: &Connection, database: Database, findings: &mut 
         ));
     }
     Ok(())
-}
-
-/// Tells cheaply whether another connection has written.
-pub struct Watcher {
-    connection: Connection,
-    seen: Option<i64>,
-}
-
-impl Watcher {
-    /// Whether anything was written since the last call (`PRAGMA data_version`); the first call answers `true`.
-    pub fn changed(&mut self) -> Result<bool, CatalogError> {
-        let version: i64 = self.connection.pragma_query_value(None, "data_version", |row| row.get(0))?;
-        Ok(self.seen.replace(version) != Some(version))
-    }
 }
 
 #[cfg(test)]

@@ -26,16 +26,18 @@ mod snapshot;
 mod targets;
 mod text;
 mod uses;
+mod watcher;
 mod writer;
 
 pub use error::CatalogError;
-pub use handle::{Catalog, Watcher};
+pub use handle::Catalog;
 pub use reader::Reader;
 pub use rows::{
     BlobRow, BundleRow, EvictableRow, FileMark, HashRow, ImportRow, LinkRow, Manual, ModelRow, NewBlob, NewBundle,
     NewModel, OriginRow, TypeCount,
 };
 pub use searches::SearchRow;
+pub use watcher::Watcher;
 pub use writer::Writer;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The tree of this moment, and the thread that keeps it in step with the catalog.
 //!
 //! Invariants: trees replace each other in the order of revisions; a listener hears of every change exactly once, after
-//! the new tree is in place. What another process writes is seen within `POLL` and the time to apply it.
+//! the new tree is in place. What another process writes is seen within milliseconds and the time to apply it.
 
 use super::super::LibraryError;
 use super::facts::Facts;
@@ -10,13 +10,14 @@ use super::searches::Searches;
 use crate::base::BlobId;
 use crate::catalog::{Catalog, CatalogError, Watcher};
 use crate::tree::{Tree, TreeChange};
-use parking_lot::{Condvar, Mutex, RwLock};
+use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// A look costs microseconds; a change must be visible within 250 ms.
-const POLL: Duration = Duration::from_millis(50);
+/// Longest wait before the thread looks whether it is to end.
+const WAIT: Duration = Duration::from_millis(100);
 
 type Listener = Arc<dyn Fn(&Tree, &TreeChange) + Send + Sync>;
 
@@ -85,36 +86,34 @@ impl Current {
 
 /// The thread. It ends when it is stopped.
 pub(super) struct Follower {
-    stopping: Arc<(Mutex<bool>, Condvar)>,
+    stopping: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
 
 impl Follower {
     pub fn start(current: Arc<Current>, searches: Arc<Searches>) -> Result<Self, LibraryError> {
         let watcher = current.catalog.watcher()?;
-        let stopping = Arc::new((Mutex::new(false), Condvar::new()));
-        let signal = Arc::clone(&stopping);
+        let stopping = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&stopping);
         let thread = std::thread::Builder::new()
             .name("modelfs-follow".to_owned())
-            .spawn(move || follow(&current, &searches, watcher, &signal))
+            .spawn(move || follow(&current, &searches, watcher, &flag))
             .map_err(|error| machinery_fault(&error))?;
         Ok(Self { stopping, thread })
     }
 
     pub fn stop(self) {
-        let (flag, wake) = &*self.stopping;
-        *flag.lock() = true;
-        wake.notify_all();
+        self.stopping.store(true, Ordering::Relaxed);
         if self.thread.join().is_err() {
             tracing::error!("the thread that follows the catalog had stopped early");
         }
     }
 }
 
-fn follow(current: &Current, searches: &Searches, mut watcher: Watcher, (flag, wake): &(Mutex<bool>, Condvar)) {
+fn follow(current: &Current, searches: &Searches, mut watcher: Watcher, stopping: &AtomicBool) {
     let mut failing = false;
-    loop {
-        let result = watcher.changed().and_then(|changed| {
+    while !stopping.load(Ordering::Relaxed) {
+        let result = watcher.wait(WAIT).and_then(|changed| {
             if !changed {
                 return Ok(());
             }
@@ -123,19 +122,14 @@ fn follow(current: &Current, searches: &Searches, mut watcher: Watcher, (flag, w
         });
         match result {
             Ok(()) => failing = false,
-            // Once, not twenty times a second.
-            Err(error) if !failing => {
+            Err(error) => {
+                // Once, not ten times a second.
+                if !failing {
+                    tracing::error!("the mount cannot follow the catalog: {}", error.fault());
+                }
                 failing = true;
-                tracing::error!("the mount cannot follow the catalog: {}", error.fault());
+                std::thread::sleep(WAIT);
             }
-            Err(_) => {}
-        }
-        let mut stopping = flag.lock();
-        if !*stopping {
-            wake.wait_for(&mut stopping, POLL);
-        }
-        if *stopping {
-            return;
         }
     }
 }
