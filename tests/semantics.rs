@@ -80,6 +80,7 @@ const STATEMENTS: &[(&str, Shown)] = &[
     ("A handle or mapping", Elsewhere("tests/remote.rs", "an_old_handle_reads_through_the_moment_it_becomes_resident")),
     ("After a kill", Elsewhere("tests/remote.rs", "a_download_continues_after_a_kill_and_moves_little_twice")),
     ("`modelfs evict`", In("tests/commands.rs")),
+    ("Over `store.cache_limit`", In("tests/limits.rs")),
     // Extended attributes.
     ("`user.modelfs.state`", Here(attributes_of_state)),
     ("`user.modelfs.progress`", Here(attributes_of_state)),
@@ -756,7 +757,8 @@ fn a_full_disk_is_told_and_loses_nothing() {
     hub.repo(REPO).lfs(BIG, bytes.clone());
     sandbox
         .set("HF_ENDPOINT", &hub.endpoint())
-        .set("MODELFS_STORE", disk.join("store").to_str().expect("a plain name"));
+        .set("MODELFS_STORE", disk.join("store").to_str().expect("a plain name"))
+        .set("MODELFS_MIN_FREE", "1MiB");
     sandbox.run(["add", "hf:org/name"]).success();
     let mount = sandbox.mount(&[]);
     let path = mount.path("hubs/huggingface/org/name").join(BIG);
