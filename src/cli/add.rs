@@ -1,9 +1,9 @@
 //! `modelfs add`: registers repositories of hubs, one after the other; one that fails does not stop the rest.
 
-use super::arguments::AddArguments;
 use super::error::Failure;
 use super::import::{refused_json, show_refused};
 use super::output::Output;
+use super::verb_arguments::AddArguments;
 use super::{Context, exit, figures, report};
 use crate::library::AddSummary;
 use serde_json::{Value, json};

@@ -1,9 +1,9 @@
 //! `modelfs app`: whose layouts are mounted.
 
-use super::arguments::AppVerb;
 use super::error::Failure;
 use super::output::Output;
 use super::table::{Align, Table};
+use super::verb_arguments::AppVerb;
 use super::{Context, exit, figures};
 use crate::library::{AppInfo, Library, LibraryError};
 use serde_json::{Value, json};

@@ -1,10 +1,10 @@
 //! `modelfs hash`, `verify` and `doctor`: what files are, whether they are whole, and what is wrong with this machine.
 
-use super::arguments::{HashArguments, VerifyArguments};
 use super::error::Failure;
 use super::output::Output;
 use super::progress::Progress;
 use super::table::printable;
+use super::verb_arguments::{HashArguments, VerifyArguments};
 use super::{Context, exit, figures, interrupt, report};
 use crate::config::{Chosen, TokenState};
 use crate::fuse;

@@ -1,9 +1,9 @@
 //! `modelfs classify` and `tag`: what models are, why, and what a person says they are.
 
-use super::arguments::{ClassifyArguments, TagArguments};
 use super::error::Failure;
 use super::output::Output;
 use super::table::printable;
+use super::verb_arguments::{ClassifyArguments, TagArguments};
 use super::{Context, exit, figures, report};
 use crate::base::{BaseModel, FaultKind, ModelType, Safety};
 use crate::classify::Reason;

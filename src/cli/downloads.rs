@@ -1,10 +1,10 @@
 //! `modelfs ps` and `cancel`: what the mounts of this store are downloading.
 
-use super::arguments::{CancelArguments, PsArguments};
 use super::error::Failure;
 use super::output::Output;
 use super::serving::{Download, Serving};
 use super::table::{Align, Table};
+use super::verb_arguments::{CancelArguments, PsArguments};
 use super::{Context, exit, figures, interrupt};
 use crate::base::{BlobId, Fault, FaultKind};
 use serde_json::{Value, json};

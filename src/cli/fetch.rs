@@ -3,11 +3,11 @@
 //! Invariants: a file counts as fetched when the catalog says that it is resident; Ctrl-C stops what this command started
 //! and keeps what has arrived. Not here: downloading (`fetch` of the library's floor).
 
-use super::arguments::FetchArguments;
 use super::error::Failure;
 use super::output::Output;
 use super::progress::Progress;
 use super::serving::{self, Download, Serving};
+use super::verb_arguments::FetchArguments;
 use super::{Context, exit, figures, interrupt, report};
 use crate::base::{BlobState, Fault, FaultKind};
 use crate::library::{ContentInfo, ImportObserver, Library, Mounted};

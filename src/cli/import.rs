@@ -1,10 +1,10 @@
 //! `modelfs import`: what it will take, the progress, and what became of each file.
 
-use super::arguments::ImportArguments;
 use super::error::Failure;
 use super::output::Output;
 use super::progress::Progress;
 use super::table::{Align, Table, printable};
+use super::verb_arguments::ImportArguments;
 use super::{Context, exit, figures, interrupt};
 use crate::library::{ImportMode, ImportPlan, ImportRequest, ImportSummary, LibraryError, ModeCosts, Refusal};
 use serde_json::{Value, json};

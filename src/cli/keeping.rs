@@ -1,9 +1,9 @@
 //! `modelfs pin`, `unpin` and `evict`: which files stay on this machine.
 
-use super::arguments::KeepArguments;
 use super::error::Failure;
 use super::fetch::{content_json, first};
 use super::output::Output;
+use super::verb_arguments::KeepArguments;
 use super::{Context, exit, figures, report};
 use crate::library::{ContentInfo, Eviction};
 use serde_json::{Value, json};

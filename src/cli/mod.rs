@@ -28,6 +28,7 @@ mod settings_view;
 mod table;
 mod trace;
 mod trust;
+mod verb_arguments;
 
 use crate::base::Fault;
 use crate::config::{Environment, Overrides, Places, Settings};

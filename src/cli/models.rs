@@ -1,9 +1,9 @@
 //! `modelfs ls`, `info` and `stats`: what is in the collection.
 
-use super::arguments::{InfoArguments, LsArguments};
 use super::error::Failure;
 use super::output::Output;
 use super::table::{Align, Table, printable};
+use super::verb_arguments::{InfoArguments, LsArguments};
 use super::{Context, exit, figures};
 use crate::base::Safety;
 use crate::classify::{Danger, Network};

@@ -2,9 +2,9 @@
 //!
 //! Invariant: the command succeeds only after the mounted tree answers. Not here: mounting itself (`fuse`).
 
-use super::arguments::MountArguments;
 use super::error::Failure;
 use super::output::Output;
+use super::verb_arguments::MountArguments;
 use super::{Context, exit, trace};
 use crate::base::{Fault, FaultKind};
 use crate::fuse::{self, MountOptions};

@@ -2,11 +2,11 @@
 //!
 //! Invariant: a hub that fails is told on stderr beside the answers of the others. Not here: what is asked (`library`).
 
-use super::arguments::SearchArguments;
 use super::error::Failure;
 use super::models::{NO_ANSWER, summary_json, table_of};
 use super::output::Output;
 use super::table::{Align, Table};
+use super::verb_arguments::SearchArguments;
 use super::{Context, exit, figures};
 use crate::library::{FoundAtHub, SearchRequest};
 use serde_json::{Value, json};

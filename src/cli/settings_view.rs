@@ -1,9 +1,9 @@
 //! `modelfs config`: the settings in force, each with its origin. A token's value is never part of it.
 
-use super::arguments::{ConfigArguments, ConfigVerb};
 use super::error::Failure;
 use super::output::Output;
 use super::table::{Align, Table};
+use super::verb_arguments::{ConfigArguments, ConfigVerb};
 use super::{Context, exit, figures};
 use crate::config::{Chosen, Settings, TokenState};
 use crate::tree::Source;

@@ -1,9 +1,9 @@
 //! `modelfs trust` and `untrust`: who may hand out pickles that run code.
 
-use super::arguments::TrustArguments;
 use super::error::Failure;
 use super::output::Output;
 use super::table::printable;
+use super::verb_arguments::TrustArguments;
 use super::{Context, exit, report};
 use crate::base::Safety;
 use crate::library::TrustChange;
