@@ -564,45 +564,4 @@ mod tests {
             assert!(plan.iter().all(|line| !line.starts_with("SCAN")), "{sql}: {plan:?}");
         }
     }
-
-    /// `cargo test --release --lib catalog::snapshot -- --ignored --nocapture` prints how long it takes.
-    #[test]
-    #[ignore = "a measurement"]
-    fn a_large_snapshot_is_quick() {
-        const MODELS: u32 = 100_000;
-        let Store { catalog, folder: _folder } = store();
-        let started = std::time::Instant::now();
-        for batch in 0..100 {
-            write(&catalog, |writer| {
-                (0..MODELS / 100).try_for_each(|at| {
-                    let number = batch * (MODELS / 100) + at;
-                    let mut sha256 = [7; 32];
-                    sha256[..4].copy_from_slice(&number.to_be_bytes());
-                    let plain = remote_blob(1);
-                    let blob =
-                        writer.add_blob(&NewBlob { sha256: Some(crate::base::Digest::from_bytes(sha256)), ..plain })?;
-                    let text = format!("some model with a usual name v{number}.safetensors");
-                    let model = Occupant::Model(writer.add_model(&new_model(blob, &text))?);
-                    for home in ["comfyui/loras", "forge/Lora", "by/type/lora"] {
-                        writer.ensure_directory(&path(home), None)?;
-                        writer.give_name(&path(home), model, &name(&text), None, !number.is_multiple_of(100))?;
-                    }
-                    Ok(())
-                })
-            });
-        }
-        eprintln!("{MODELS} models written in {:?}", started.elapsed());
-        for _ in 0..3 {
-            let started = std::time::Instant::now();
-            let all = snapshot(&catalog);
-            eprintln!("snapshot of {} models in {:?}", all.models.len(), started.elapsed());
-            assert_eq!((all.models.len(), all.placements.len()), (100_000, 3_000));
-            let started = std::time::Instant::now();
-            write(&catalog, |writer| writer.set_deleted(all.models[500].id, true));
-            let delta = read(&catalog, |reader| reader.delta_since(all.revision));
-            eprintln!("a change and its delta in {:?}", started.elapsed());
-            assert_eq!(delta.gone.len(), 1);
-            write(&catalog, |writer| writer.set_deleted(all.models[500].id, false));
-        }
-    }
 }
