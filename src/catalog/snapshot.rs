@@ -107,8 +107,9 @@ impl Reader<'_> {
         Ok(delta)
     }
 
+    /// The model as it is shown; nothing for one in the trash.
     pub fn model_entry(&self, model: ModelId) -> Result<Option<ModelEntry>, CatalogError> {
-        Ok(self.models_with_tags("WHERE id = ?1", [model.get()])?.pop())
+        Ok(self.models_with_tags("WHERE id = ?1 AND deleted = 0", [model.get()])?.pop())
     }
 
     pub fn blob_entry(&self, blob: BlobId) -> Result<Option<BlobEntry>, CatalogError> {
