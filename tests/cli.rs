@@ -37,6 +37,8 @@ const VERBS: &[&[&str]] = &[
     &["tag"],
     &["trust"],
     &["untrust"],
+    &["rm"],
+    &["restore"],
     &["hash"],
     &["app"],
     &["app", "list"],

@@ -51,6 +51,7 @@ const STATEMENTS: &[(&str, Shown)] = &[
         Elsewhere("tests/collection.rs", "two_files_with_one_name_keep_their_names_for_ever"),
     ),
     ("A name that was given", Elsewhere("tests/semantics.rs", "a_name_outlives_its_application")),
+    ("`modelfs rm REF`", Elsewhere("tests/removal.rs", "removing_either_of_two_equal_names_changes_no_other_name")),
     ("Names that cannot be shown", In("tests/hostile_import.rs")),
     // Numbers and times.
     ("`st_ino` is the same", Elsewhere("tests/collection.rs", "two_files_with_one_name_keep_their_names_for_ever")),

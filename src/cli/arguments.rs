@@ -5,7 +5,8 @@
 use super::verb_arguments::{
     AddArguments, AppArguments, CancelArguments, ClassifyArguments, CompletionsArguments, ConfigArguments,
     FetchArguments, HashArguments, ImportArguments, InfoArguments, JsonArgument, KeepArguments, LsArguments,
-    MountArguments, PsArguments, SearchArguments, TagArguments, TrustArguments, UnmountArguments, VerifyArguments,
+    MountArguments, PsArguments, RemovalArguments, SearchArguments, TagArguments, TrustArguments, UnmountArguments,
+    VerifyArguments,
 };
 use crate::config::{LogFormat, Overrides};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -229,6 +230,21 @@ Examples:
 Examples:
   modelfs untrust old-model.ckpt")]
     Untrust(TrustArguments),
+    /// Take models out of sight; their files stay in the store
+    ///
+    /// Every name in every application goes, and `modelfs restore` brings all of them back as they were. No file is
+    /// removed: the content stays under `store/`.
+    #[command(after_help = "\
+Examples:
+  modelfs rm old-style.safetensors
+  modelfs restore old-style.safetensors")]
+    Rm(RemovalArguments),
+    /// Bring back models that were taken out of sight, under the names they had
+    #[command(after_help = "\
+Examples:
+  modelfs restore old-style.safetensors
+  modelfs restore 42")]
+    Restore(RemovalArguments),
     /// Print the six hashes that hubs and applications know files by
     #[command(after_help = "\
 Examples:
@@ -304,6 +320,8 @@ impl Verb {
             | Self::Tag(_)
             | Self::Trust(_)
             | Self::Untrust(_)
+            | Self::Rm(_)
+            | Self::Restore(_)
             | Self::Hash(_)
             | Self::App(_)
             | Self::Stats(_)

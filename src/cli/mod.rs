@@ -22,6 +22,7 @@ mod models;
 mod mount;
 mod output;
 mod progress;
+mod removal;
 mod search;
 mod serving;
 mod settings_view;
@@ -33,7 +34,7 @@ mod verb_arguments;
 use crate::base::Fault;
 use crate::config::{Environment, Overrides, Places, Settings};
 use crate::hub::HubOptions;
-use crate::library::{Library, LibraryError, LibraryOptions};
+use crate::library::{Library, LibraryError, LibraryOptions, Presence};
 use arguments::{Arguments, Verb};
 use clap::Parser;
 use clock::SystemClock;
@@ -158,6 +159,8 @@ fn run_verb(context: &Context, verb: &Verb, output: &mut Output) -> Result<u8, F
         Verb::Tag(wanted) => classify::tag(context, wanted, output),
         Verb::Trust(wanted) => trust::run(context, wanted, true, output),
         Verb::Untrust(wanted) => trust::run(context, wanted, false, output),
+        Verb::Rm(wanted) => removal::run(context, wanted, Presence::Removed, output),
+        Verb::Restore(wanted) => removal::run(context, wanted, Presence::Shown, output),
         Verb::Hash(wanted) => checking::hash(context, wanted, output),
         Verb::App(wanted) => apps::run(context, &wanted.verb, output),
         Verb::Stats(wanted) => models::stats(context, wanted.json, output),

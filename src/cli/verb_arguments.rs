@@ -215,6 +215,15 @@ pub struct TrustArguments {
 }
 
 #[derive(Args)]
+pub struct RemovalArguments {
+    #[arg(required = true, value_name = "REF")]
+    pub references: Vec<String>,
+    /// Print one array of objects
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
 pub struct HashArguments {
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,

@@ -4,12 +4,12 @@
 
 use super::{
     AddSummary, AppInfo, Check, ContentInfo, Decision, Eviction, Explanation, Hashed, ImportObserver, ImportPlan,
-    ImportRequest, ImportSummary, LibraryError, ModelDetails, ModelSummary, Reclassified, Rewrite, SearchAnswer,
-    SearchRequest, StoreStats, TagSummary, TrustChange, VerifySummary,
+    ImportRequest, ImportSummary, LibraryError, ModelDetails, ModelSummary, Presence, Reclassified, RemovalChange,
+    Rewrite, SearchAnswer, SearchRequest, StoreStats, TagSummary, TrustChange, VerifySummary,
 };
 use super::{
     add, apps, checks, contents, danger, decisions, details, explaining, gateway, hashing, import, judging, listing,
-    stats, verify,
+    removal, stats, verify,
 };
 use crate::base::{BlobId, Clock, Timestamp};
 use crate::catalog::Catalog;
@@ -183,6 +183,11 @@ impl Library {
     /// Hands out a file whatever it imports, or withholds it again.
     pub fn set_trusted(&self, reference: &str, trusted: bool) -> Result<TrustChange, LibraryError> {
         danger::set_trusted(self, reference, trusted)
+    }
+
+    /// Takes a model out of sight, or brings it back under the names it had.
+    pub fn set_presence(&self, reference: &str, presence: Presence) -> Result<RemovalChange, LibraryError> {
+        removal::set_presence(self, reference, presence)
     }
 
     /// Reads resident contents from end to end and compares them with their hashes, and the catalog with the disk.

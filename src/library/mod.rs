@@ -25,6 +25,7 @@ mod mounted;
 mod origins;
 mod probe;
 mod reference;
+mod removal;
 mod report;
 mod shelf;
 mod stats;
@@ -35,9 +36,10 @@ pub use error::LibraryError;
 pub use handle::{Library, LibraryOptions};
 pub use judging::Rewrite;
 pub use mounted::{ChangeListener, Mounted, Names, Opened};
+pub use removal::Presence;
 pub use report::{
     AddSummary, AppInfo, Check, CheckStatus, ContentInfo, Eviction, Explanation, FoundAtHub, Hashed, ImportMode,
     ImportObserver, ImportPlan, ImportRequest, ImportSummary, Judgement, ModeCosts, ModelDetails, ModelSummary,
-    OriginInfo, Reclassified, Refusal, SearchAnswer, SearchRequest, StatsRow, StoreStats, TagSummary, TrustChange,
-    VerdictChange, VerifyFinding, VerifySummary,
+    OriginInfo, Reclassified, Refusal, RemovalChange, SearchAnswer, SearchRequest, StatsRow, StoreStats, TagSummary,
+    TrustChange, VerdictChange, VerifyFinding, VerifySummary,
 };

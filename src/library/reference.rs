@@ -16,14 +16,26 @@ const CANDIDATES_MAX: usize = 20;
 /// Deepest folder of the tree a name is looked for in: no path there is deeper.
 const FOLDERS_MAX: usize = 32;
 
-/// The one model a REF names.
+/// The one model a REF names. What is in the trash is named only when nothing else answers.
 pub(super) fn resolve(r: &Reader<'_>, reference: &str) -> Result<ModelRow, LibraryError> {
+    resolve_first(r, reference, |row| !row.deleted)
+}
+
+/// The same, but what is in the trash comes first.
+pub(super) fn resolve_removed(r: &Reader<'_>, reference: &str) -> Result<ModelRow, LibraryError> {
+    resolve_first(r, reference, |row| row.deleted)
+}
+
+fn resolve_first(
+    r: &Reader<'_>,
+    reference: &str,
+    comes_first: impl Fn(&ModelRow) -> bool,
+) -> Result<ModelRow, LibraryError> {
     let mut found = candidates(r, reference)?;
     found.sort_by_key(|row| row.id);
     found.dedup_by_key(|row| row.id);
-    // What is in the trash is named only when nothing else answers.
-    if found.iter().any(|row| !row.deleted) {
-        found.retain(|row| !row.deleted);
+    if found.iter().any(&comes_first) {
+        found.retain(&comes_first);
     }
     match found.len() {
         0 => Err(LibraryError::NotFound { reference: reference.to_owned() }),

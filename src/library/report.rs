@@ -161,6 +161,15 @@ pub struct AddSummary {
     pub refused: Vec<Refusal>,
 }
 
+/// A model that was removed or restored.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RemovalChange {
+    pub id: ModelId,
+    pub name: String,
+    /// Whether it was otherwise before.
+    pub is_new: bool,
+}
+
 /// What became of a `trust`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TrustChange {
