@@ -15,6 +15,7 @@ use crate::plan::{Geometry, Limits, Planner, Promotion, Purpose, Running, Step, 
 use crate::store::{CHUNK_BYTES, Partial, PartialIdentity};
 use crate::tree::Source;
 use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -33,7 +34,7 @@ pub(super) struct File {
     pub changed: Notify,
     /// All bytes that have arrived since the state was opened.
     received_bytes: AtomicU64,
-    /// When the last of them did, in milliseconds since the engine's start.
+    /// When the last new ones did, in milliseconds since the engine's start.
     progress_ms: AtomicU64,
     /// Last, so that the partial file is closed before the registry forgets it.
     registration: Registration,
@@ -43,6 +44,9 @@ pub(super) struct State {
     pub partial: Arc<Partial>,
     pub present: RangeSet,
     pub requests: Vec<Request>,
+    /// How far chunks had come whose requests broke off, by their start. Only what comes beyond is progress: a source that
+    /// breaks off for ever at one place is not waited for. At most one entry a chunk; forgotten when somebody tries anew.
+    pub broken_off: HashMap<u64, usize>,
     /// Oldest first.
     pub demands: Vec<Demand>,
     pub trackers: Trackers,
@@ -133,6 +137,7 @@ impl File {
             present: partial.present(),
             partial: Arc::new(partial),
             requests: Vec::new(),
+            broken_off: HashMap::new(),
             demands: Vec::new(),
             trackers: Trackers::new(),
             promotion: Promotion::new(shared.options.promote_after_bytes),
@@ -186,7 +191,6 @@ impl File {
     /// Bytes arrived from a socket.
     pub fn arrived(&self, bytes: usize) {
         self.received_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.touch();
     }
 
     /// The silence that ends in a failure is counted from now.
@@ -370,6 +374,7 @@ impl File {
     pub fn revive(&self, state: &mut State) {
         if state.halted || state.is_quiet() {
             self.touch();
+            state.broken_off.clear();
         }
         if state.halted && state.phase == Phase::Filling {
             state.halted = false;

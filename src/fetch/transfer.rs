@@ -83,17 +83,19 @@ impl Ticket {
         let host = stream.host().to_owned();
         let mut head = self.range.start();
         let mut piece = bytes::Bytes::new();
-        while self.file.goes_on(self.id, head) {
+        while let Some(known) = self.file.goes_on(self.id, head) {
             let len = usize::try_from(geometry.chunk_end(head) - head).expect("a chunk fits in memory");
             let mut chunk = Vec::with_capacity(len);
             while chunk.len() < len {
                 if piece.is_empty() {
-                    piece = self.next_piece(stream, &host).await?;
-                    self.file.arrived(piece.len());
-                    self.keep_pace(piece.len(), &host).await?;
+                    let next = self.next_piece(stream, &host).await;
+                    piece = next.inspect_err(|_| self.file.broke_off(head, chunk.len()))?;
                 }
                 let taken = piece.split_to(piece.len().min(len - chunk.len()));
                 chunk.extend_from_slice(&taken);
+                if chunk.len() > known {
+                    self.file.touch();
+                }
             }
             finish_writing(writing).await?;
             let (file, id) = (Arc::clone(&self.file), self.id);
@@ -105,7 +107,11 @@ impl Ticket {
 
     async fn next_piece(&self, stream: &mut RangeStream, host: &str) -> Result<bytes::Bytes, Trouble> {
         match self.bounded(SILENCE_MAX, host, stream.next()).await? {
-            Some(Ok(piece)) => Ok(piece),
+            Some(Ok(piece)) => {
+                self.file.arrived(piece.len());
+                self.keep_pace(piece.len(), host).await?;
+                Ok(piece)
+            }
             Some(Err(error)) => Err(Trouble::Hub(error)),
             None => {
                 let cause = "its answer ended early".to_owned();
@@ -117,10 +123,7 @@ impl Ticket {
     async fn keep_pace(&self, bytes: usize, host: &str) -> Result<(), Trouble> {
         let Some(until) = self.file.shared.pace.note(bytes, Instant::now()) else { return Ok(()) };
         let wait = until.saturating_duration_since(Instant::now());
-        self.bounded(wait + SILENCE_MAX, host, tokio::time::sleep(wait)).await?;
-        // The silence was ours.
-        self.file.touch();
-        Ok(())
+        self.bounded(wait + SILENCE_MAX, host, tokio::time::sleep(wait)).await
     }
 
     async fn bounded<T>(&self, limit: Duration, host: &str, work: impl Future<Output = T>) -> Result<T, Trouble> {
@@ -207,12 +210,19 @@ struct Due {
 }
 
 impl File {
-    /// The chunk at `head` is the next to arrive; `false` when the request ends there.
-    fn goes_on(&self, id: u64, head: u64) -> bool {
+    /// The chunk at `head` is the next to arrive: how much of it came before. `None` when the request ends there.
+    fn goes_on(&self, id: u64, head: u64) -> Option<usize> {
         let mut state = self.state.lock();
         let request = state.request(id).expect("a request stays until it is settled");
         request.place.head = head;
-        head < request.place.end
+        (head < request.place.end).then(|| state.broken_off.get(&head).copied().unwrap_or_default())
+    }
+
+    /// A request ended inside the chunk at `head`.
+    fn broke_off(&self, head: u64, bytes: usize) {
+        let mut state = self.state.lock();
+        let known = state.broken_off.entry(head).or_default();
+        *known = bytes.max(*known);
     }
 
     /// Writes one chunk. Blocks on the disk.
@@ -246,6 +256,7 @@ impl File {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         state.present.insert(ByteRange::new(start, len).expect("a chunk is not empty"));
+        state.broken_off.remove(&start);
         state.last_error = None;
         let recovered = !state.halted && state.failure.take().is_some();
         if let Some(request) = state.requests.iter_mut().find(|request| request.id == id) {
