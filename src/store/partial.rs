@@ -117,11 +117,24 @@ struct Log {
     path: PathBuf,
     records: u32,
     nonce: u32,
+    /// There was no room to begin it: the old log lies there still and is replaced before the first record. Until then it
+    /// says less than the map, or things that are compared with the bytes at the next opening as they were at this one.
+    owed: Option<Header>,
 }
 
 impl Log {
+    /// For what `map` says without the record.
+    fn append(&mut self, map: &ChunkMap, record: Record) -> Result<(), StoreError> {
+        if let Some(header) = self.owed {
+            // Everything in the map was synced when it was opened, and nothing was added since. Under the lock, as below.
+            let folder = self.path.parent().expect("a log lies in a folder");
+            *self = write_log(folder, map, &header)?;
+        }
+        self.write(record)
+    }
+
     /// A failed append leaves a tail that the next one overwrites and that replay ignores.
-    fn append(&mut self, record: Record) -> Result<(), StoreError> {
+    fn write(&mut self, record: Record) -> Result<(), StoreError> {
         let at = HEADER_BYTES as u64 + u64::from(self.records) * RECORD_BYTES as u64;
         self.file.write_all_at(&record.encode(self.records, self.nonce), at).at("write", &self.path)?;
         self.records += 1;
@@ -280,8 +293,9 @@ impl Partial {
         state.claimed.remove(&chunk);
         self.settled.notify_all();
         written?;
-        state.log.append(Record::Present { chunk, crc32 })?;
-        state.map.insert(chunk, crc32);
+        let State { log, map, .. } = &mut *state;
+        log.append(map, Record::Present { chunk, crc32 })?;
+        map.insert(chunk, crc32);
         state.unsynced_bytes += range.len();
         Ok(true)
     }
@@ -315,7 +329,8 @@ impl Partial {
         self.data.sync_data().at("sync", &self.data_path)?;
         let log = {
             let mut state = self.state.lock();
-            state.log.append(Record::Synced { records })?;
+            let State { log, map, .. } = &mut *state;
+            log.append(map, Record::Synced { records })?;
             state.unsynced_bytes -= unsynced_bytes;
             state.log.file.try_clone().at("sync", &state.log.path)?
         };
@@ -326,12 +341,13 @@ impl Partial {
     /// never be taken for the old ones.
     pub(super) fn forget(&self, chunks: &[u32]) -> Result<(), StoreError> {
         let mut state = self.state.lock();
+        let State { log, map, .. } = &mut *state;
         for chunk in chunks {
-            state.log.append(Record::Removed { chunk: *chunk })?;
-            state.map.remove(*chunk);
+            log.append(map, Record::Removed { chunk: *chunk })?;
+            map.remove(*chunk);
         }
         // Under the lock, against the rule above: nobody may write these chunks before this is done. It is rare.
-        state.log.file.sync_data().at("sync", &state.log.path)
+        log.file.sync_data().at("sync", &log.path)
     }
 
     /// The recorded CRC32 of a chunk that is here.
@@ -440,13 +456,20 @@ fn continue_log(
     let map_path = folder.join(MAP);
     if known && !torn && unproven.is_empty() && records <= 2 * map.count() + SPARE_RECORDS {
         let file = OpenOptions::new().write(true).open(&map_path).at("open", &map_path)?;
-        return Ok((data, map, Log { file, path: map_path, records, nonce: header.nonce }));
+        return Ok((data, map, Log { file, path: map_path, records, nonce: header.nonce, owed: None }));
     }
     // The new log calls every chunk proven.
     data.sync_data().at("sync", &data_path)?;
     // What was known before and is not asked for now is kept: it still tells the content.
     let merged = Header { sha256: wanted.sha256.or(header.sha256), etag: wanted.etag.or(header.etag), ..wanted };
-    let log = write_log(folder, &map, &merged)?;
+    let log = match write_log(folder, &map, &merged) {
+        // What is here can be read all the same; whoever writes more is told, or finds room again.
+        Err(StoreError::NoSpace { .. }) => {
+            let file = File::open(&map_path).at("open", &map_path)?;
+            Log { file, path: map_path, records, nonce: header.nonce, owed: Some(merged) }
+        }
+        log => log?,
+    };
     Ok((data, map, log))
 }
 
@@ -474,7 +497,7 @@ fn write_log(folder: &Path, map: &ChunkMap, header: &Header) -> Result<Log, Stor
     file.sync_all().at("sync", &new)?;
     fs::rename(&new, &path).at("rename", &new)?;
     sync_folder(folder)?;
-    Ok(Log { file, path, records, nonce: header.nonce })
+    Ok(Log { file, path, records, nonce: header.nonce, owed: None })
 }
 
 fn remove_contents(folder: &Path) -> Result<(), StoreError> {
@@ -495,4 +518,45 @@ pub(super) fn remove_folder(folder: &Path) -> Result<(), StoreError> {
     remove_contents(folder)?;
     fs::remove_dir(folder).at("remove", folder)?;
     folder.parent().map_or(Ok(()), sync_folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn without_room_what_is_here_can_be_opened_and_goes_on_later() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let store = Store::create(&folder.path().join("store")).expect("create");
+        let key = PartialKey::new("k").expect("a key");
+        let identity = PartialIdentity { size_bytes: 3 * CHUNK_BYTES, sha256: None, etag: Some("e".to_owned()) };
+        let chunk = |byte: u8| vec![byte; CHUNK_BYTES as usize];
+        let open = || store.open_partial(&key, &identity).expect("opens");
+        let first = open();
+        first.write_chunk(0, &chunk(1)).expect("written");
+        first.write_chunk(1, &chunk(2)).expect("written");
+        // Lost before it was synced.
+        first.data.write_all_at(b"rot", CHUNK_BYTES + 9).expect("written");
+        drop(first);
+        let new = store.partial_folder(&key).join(MAP_NEW);
+        symlink("/dev/full", &new).expect("no room for a new log");
+        for _ in 0..2 {
+            let full = open();
+            let mut bytes = chunk(0);
+            full.read_at(0, &mut bytes).expect("it is here");
+            assert_eq!((bytes, full.bytes_present()), (chunk(1), CHUNK_BYTES));
+            assert!(matches!(full.write_chunk(2, &chunk(3)), Err(StoreError::NoSpace { .. })));
+            assert!(!full.has_chunk(2));
+        }
+        let full = open();
+        fs::remove_file(&new).expect("room again");
+        full.write_chunk(2, &chunk(3)).expect("written");
+        full.sync().expect("synced");
+        drop(full);
+        let again = open();
+        assert_eq!([0, 1, 2].map(|chunk| again.has_chunk(chunk)), [true, false, true]);
+        again.write_chunk(1, &chunk(2)).expect("written");
+        assert!(again.is_complete());
+    }
 }
