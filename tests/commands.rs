@@ -55,6 +55,19 @@ fn fetch_without_a_mount_downloads_in_its_own_process() {
     sandbox.run(["verify"]).success();
     sandbox.run(["ps"]).code(9);
     sandbox.run(["cancel", "1"]).code(9);
+    // What was lost or damaged comes back the way `verify` names.
+    let stored = blob_path(&sandbox, &bytes);
+    for damage in [None, Some(vec![0; bytes.len()])] {
+        fs::remove_file(&stored).expect("its owner");
+        damage.into_iter().for_each(|bytes| fs::write(&stored, bytes).expect("its owner"));
+        let reference = format!("sha256:{}", &sha256_of(&bytes)[..10]);
+        let found = sandbox.run(["verify"]).code(7);
+        let told = format!("{}{}", found.stdout, found.stderr);
+        assert!(told.contains(&format!("`modelfs evict {reference}`, then `modelfs fetch {reference}`")), "{told}");
+        sandbox.run(["evict", &reference]).success();
+        sandbox.run(["fetch", &reference]).success();
+        sandbox.run(["verify"]).success();
+    }
 }
 
 #[test]

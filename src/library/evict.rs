@@ -41,6 +41,7 @@ pub(super) async fn evict(library: &Library, hubs: &HubSet, blob: BlobId) -> Res
         BlobState::Resident => {
             // Hubs are not asked for a file that is in use anyway; the lock is not held while they are.
             drop(lock(library, &facts.row)?);
+            // A file that was lost is given up by the same rules: then it can be fetched again.
             prove_origin(hubs, &facts).await?;
             remove(library, &facts.row)
         }
@@ -89,15 +90,20 @@ fn remove(library: &Library, row: &BlobRow) -> Result<u64, Fault> {
     if !is_remote {
         return Err(Fault::new(FaultKind::Busy, format!("{} changed just now", row.name), "try again"));
     }
+    let Some(eviction) = eviction else { return Ok(0) };
     eviction.finish().map_err(|error| error.fault())?;
     Ok(row.size_bytes)
 }
 
-fn lock(library: &Library, row: &BlobRow) -> Result<Eviction, Fault> {
+/// `None` when there is no file.
+fn lock(library: &Library, row: &BlobRow) -> Result<Option<Eviction>, Fault> {
     let Some(sha256) = &row.sha256 else {
         return Err(Fault::new(FaultKind::Internal, format!("{} has no hash", row.name), "run `modelfs verify`"));
     };
-    library.store().begin_eviction(sha256, &row.name).map_err(|error| in_use(row, error))
+    match library.store().begin_eviction(sha256, &row.name).map_err(|error| in_use(row, error)) {
+        Err(fault) if fault.kind == FaultKind::NotFound => Ok(None),
+        locked => locked.map(Some),
+    }
 }
 
 fn discard(library: &Library, row: &BlobRow) -> Result<u64, Fault> {

@@ -5,7 +5,7 @@
 
 use super::details::link_problem;
 use super::import::orphans;
-use super::{ImportObserver, Library, LibraryError, VerifyFinding, VerifySummary, reference};
+use super::{ImportObserver, Library, LibraryError, VerifyFinding, VerifySummary, origins, reference};
 use crate::base::{BlobId, BlobState, FaultKind};
 use crate::catalog::{BlobRow, CatalogError, LinkRow};
 use crate::store::{self, BlobEntry, Cancel, FileSource, PartialKey, StoreError};
@@ -101,12 +101,9 @@ impl Verification<'_> {
             Err(StoreError::Cancelled { .. }) => return Err(LibraryError::Interrupted),
             Err(error) => {
                 let fault = error.fault();
-                let remedy = match fault.kind {
-                    FaultKind::NotFound => "import it again".to_owned(),
-                    // Only a move compares what is stored before it lets the other copy go.
-                    FaultKind::Integrity => {
-                        "import a whole copy of it with `--mode move`: it replaces this one".to_owned()
-                    }
+                let remedy = match (fault.kind, link) {
+                    (FaultKind::NotFound | FaultKind::Integrity, None) => self.remedy(blob, fault.kind)?,
+                    (FaultKind::NotFound, Some(_)) => "import it again".to_owned(),
                     _ => fault.remedy,
                 };
                 self.find(blob.name.to_string(), fault.what, remedy);
@@ -122,6 +119,21 @@ impl Verification<'_> {
         self.summary.checked_count += 1;
         self.summary.checked_bytes += blob.size_bytes;
         Ok(())
+    }
+
+    /// What brings a lost or damaged file of the store back.
+    fn remedy(&self, blob: &BlobRow, kind: FaultKind) -> Result<String, LibraryError> {
+        let origins = self.library.catalog().read(|r| r.origins(blob.id))?;
+        if let Some(sha256) = blob.sha256.filter(|_| origins.iter().any(|origin| origins::fetchable(origin).is_some()))
+        {
+            let reference = format!("sha256:{}", sha256.prefix(origins::AUTOV2_DIGITS));
+            return Ok(format!("`modelfs evict {reference}`, then `modelfs fetch {reference}`: a hub has it"));
+        }
+        Ok(match kind {
+            FaultKind::NotFound => "import it again".to_owned(),
+            // Only a move reads what is stored and compares it, before it lets the other copy go.
+            _ => "import a whole copy of it with `--mode move`: it replaces this one".to_owned(),
+        })
     }
 
     fn linked(&self, path: &Path) -> Result<store::Hashes, StoreError> {

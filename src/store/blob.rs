@@ -300,8 +300,10 @@ impl Store {
         if file.metadata().at("read", &path)?.is_file() { Ok(file) } else { Err(StoreError::NotAFile { path }) }
     }
 
-    pub fn has_blob(&self, sha256: &Digest, name: &EntryName) -> bool {
-        self.blob_path(sha256, name).symlink_metadata().is_ok_and(|metadata| metadata.is_file())
+    /// Whether the file is there and not cut short; its bytes are not looked at.
+    pub fn has_blob(&self, sha256: &Digest, name: &EntryName, size_bytes: u64) -> bool {
+        let metadata = self.blob_path(sha256, name).symlink_metadata();
+        metadata.is_ok_and(|metadata| metadata.is_file() && metadata.len() == size_bytes)
     }
 
     /// The name under which a content of this size lies in the store.

@@ -202,8 +202,8 @@ impl Gathering {
             let is_kept = match r.link(blob)? {
                 // Bytes that were only linked are wanted in the store now.
                 Some(_) => mode == Some(ImportMode::Link),
-                // A file that was lost can be had again.
-                None => row.sha256.is_some_and(|sha256| store.has_blob(&sha256, &row.name)),
+                // A file that was lost or cut short can be had again.
+                None => row.sha256.is_some_and(|sha256| store.has_blob(&sha256, &row.name, row.size_bytes)),
             };
             task.known = Some(blob).filter(|_| is_kept);
         }

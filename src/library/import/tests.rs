@@ -515,6 +515,20 @@ fn damage_is_found() {
     place.write("again.safetensors", &model(1));
     assert_eq!(place.import("again.safetensors", ImportMode::Copy).refused, []);
     assert_eq!(verify(&[]), (1, 0));
+    // Also when nothing about it changed, and the stored one was cut short.
+    let stored = place.library.store().blob_path(&sha256, &EntryName::new("again.safetensors").expect("valid"));
+    fs::remove_file(&stored).expect("remove");
+    fs::write(&stored, &model(1)[1..]).expect("write");
+    assert_eq!(verify(&[]), (1, 1));
+    assert_eq!(place.import("again.safetensors", ImportMode::Copy).unchanged_count, 0);
+    assert_eq!(verify(&[]), (1, 0));
+    // The same size tells nothing: what `verify` names then mends it.
+    fs::remove_file(&stored).expect("remove");
+    fs::write(&stored, model(2)).expect("write");
+    let found = place.library.verify(&[], &Progress::default(), &Cancel::new()).expect("verified").findings;
+    assert!(found[0].remedy.contains("--mode move"), "{found:?}");
+    place.import("again.safetensors", ImportMode::Move);
+    assert_eq!(verify(&[]), (1, 0));
 }
 
 #[test]
