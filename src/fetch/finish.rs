@@ -56,14 +56,15 @@ impl File {
     fn publish(self: &Arc<Self>, partial: &Partial, verified: Verified) {
         let hashes = verified.hashes().clone();
         let published = self.shared.store.publish_partial(partial, verified, &self.name);
-        let name = match published {
-            Ok(published) => published.name.clone(),
+        // Held until it is recorded, so that nobody evicts it meanwhile.
+        let published = match published {
+            Ok(published) => published,
             Err(error) => {
                 self.state.lock().phase = Phase::Filling;
                 return self.fail(error.into());
             }
         };
-        let recorded = self.shared.ledger.completed(self.blob, &hashes, &name);
+        let recorded = self.shared.ledger.completed(self.blob, &hashes, &published.name);
         {
             // Even when it could not be recorded the bytes are right, and old handles read them.
             let mut state = self.state.lock();

@@ -6,7 +6,7 @@
 
 use super::shelf::{self, Shelf};
 use super::{Library, LibraryError, judging};
-use crate::base::{BlobId, BlobState, EntryName, Fault};
+use crate::base::{BlobId, BlobState, EntryName, Fault, FaultKind};
 use crate::catalog::{BlobRow, CatalogError, HashRow, Writer};
 use crate::classify::safety;
 use crate::formats::{encode_header, read_header};
@@ -49,6 +49,11 @@ pub(super) fn record(library: &Library, blob: BlobId, hashes: &Hashes, name: &En
 pub(super) fn find(library: &Library, row: &BlobRow) -> Result<bool, LibraryError> {
     let Some(sha256) = &row.sha256 else { return Ok(false) };
     let Some(name) = library.store().find_blob(sha256, row.size_bytes)? else { return Ok(false) };
+    // Between its row and its file an eviction looks the same; whoever holds the file keeps it from being one.
+    let _held = match library.store().hold_blob(sha256, &name) {
+        Err(error) if matches!(error.fault().kind, FaultKind::Busy | FaultKind::NotFound) => return Ok(false),
+        held => held?,
+    };
     library.catalog().write(library.clock().now(), |writer| {
         writer.set_blob_name(row.id, &name)?;
         writer.set_error(row.id, None)?;

@@ -6,6 +6,7 @@
 //! which the library writes afterwards and deletes before.
 
 use super::error::AtPath;
+use super::evict::{EVICTION_POLL, EVICTION_POLLS_MAX};
 use super::layout::sync_folder;
 use super::pipeline::{check_unchanged, hash_open_file};
 use super::source::safetensors_data_start;
@@ -34,6 +35,8 @@ pub struct Published {
     /// Whether the content was not in the store before.
     pub fresh: bool,
     source: Source,
+    /// Keeps a file that was there before from being evicted until the catalog counts on it again.
+    _held: Option<File>,
 }
 
 #[derive(Debug)]
@@ -48,8 +51,8 @@ enum Source {
 
 impl Published {
     /// Published from something that is no file of the user's.
-    pub(super) fn stays(path: PathBuf, name: EntryName, fresh: bool) -> Self {
-        Self { path, name, fresh, source: Source::Stays }
+    pub(super) fn stays(path: PathBuf, placed: Placed) -> Self {
+        Self { path, name: placed.name, fresh: placed.fresh, source: Source::Stays, _held: placed.held }
     }
 
     /// Takes the source of a move away. To be called when the catalog knows the blob; does nothing for a copy.
@@ -124,7 +127,7 @@ impl Store {
             (Some(path), StagedBytes::InPlace(_)) if placed.fresh => Source::Taken(path),
             (Some(path), _) => Source::Remains(path, stamp),
         };
-        Ok(Published { path: self.blob_path(&sha256, &placed.name), name: placed.name, fresh: placed.fresh, source })
+        Ok(Published { source, ..Published::stays(self.blob_path(&sha256, &placed.name), placed) })
     }
 
     /// As `publish` for many small files: two syncs of the filesystem instead of three a file. What the outer result
@@ -161,7 +164,7 @@ impl Store {
         let sha256 = staged.hashes.sha256;
         let placed = self.place(&staging.path, &sha256, name, staged.stamp.size_bytes, Durable::Soon)?;
         let source = staged.moved_from.map_or(Source::Stays, |path| Source::Remains(path, staged.stamp));
-        Ok(Published { path: self.blob_path(&sha256, &placed.name), name: placed.name, fresh: placed.fresh, source })
+        Ok(Published { source, ..Published::stays(self.blob_path(&sha256, &placed.name), placed) })
     }
 
     fn sync_filesystem(&self) -> Result<(), StoreError> {
@@ -223,7 +226,7 @@ impl Store {
         self.publish(Staged { moved_from: Some(source.to_owned()), ..staged }, name)
     }
 
-    /// Gives a synced file its name below `models/`, unless the content is there.
+    /// Gives a synced file its name below `models/`, unless the content is there. Waits, bounded, for an eviction of it.
     pub(super) fn place(
         &self,
         from: &Path,
@@ -232,20 +235,41 @@ impl Store {
         size_bytes: u64,
         durable: Durable,
     ) -> Result<Placed, StoreError> {
-        let folder = self.lock_blob_folder(sha256, true)?.expect("it is made when it is missing");
-        if let Some(name) = find_in(&folder.path, size_bytes)? {
-            // Another process may have given that name and not synced it yet; its bytes were synced before.
-            self.sync_name(&folder, durable)?;
-            return Ok(Placed { name, fresh: false });
+        for _ in 0..EVICTION_POLLS_MAX {
+            let folder = self.lock_blob_folder(sha256, true)?.expect("it is made when it is missing");
+            let Some(found) = find_in(&folder.path, size_bytes)? else {
+                return self.place_fresh(&folder, from, name, durable);
+            };
+            match self.hold_blob(sha256, &found) {
+                Ok(held) => {
+                    // Another process may have given that name and not synced it yet; its bytes were synced before.
+                    self.sync_name(&folder, durable)?;
+                    return Ok(Placed { name: found, fresh: false, held: Some(held) });
+                }
+                // It goes, and needs the folder for that.
+                Err(StoreError::Busy { .. }) => drop(folder),
+                Err(error) => return Err(error),
+            }
+            std::thread::sleep(EVICTION_POLL);
         }
+        Err(StoreError::Busy { path: self.blob_folder(sha256) })
+    }
+
+    fn place_fresh(
+        &self,
+        folder: &LockedFolder,
+        from: &Path,
+        name: &EntryName,
+        durable: Durable,
+    ) -> Result<Placed, StoreError> {
         let path = folder.path.join(name.as_str());
         if let Err(error) = fs::rename(from, &path) {
             // Only an empty folder goes.
             let _ = fs::remove_dir(&folder.path);
             return Err(error).at("rename", from);
         }
-        self.sync_name(&folder, durable)?;
-        Ok(Placed { name: name.clone(), fresh: true })
+        self.sync_name(folder, durable)?;
+        Ok(Placed { name: name.clone(), fresh: true, held: None })
     }
 
     fn sync_name(&self, folder: &LockedFolder, durable: Durable) -> Result<(), StoreError> {
@@ -256,7 +280,7 @@ impl Store {
         Ok(())
     }
 
-    /// Lock order: this lock is the innermost; nothing else is locked while it is held.
+    /// Lock order: this lock is the innermost; nothing else is waited for while it is held.
     fn lock_blob_folder(&self, sha256: &Digest, make: bool) -> Result<Option<LockedFolder>, StoreError> {
         let path = self.blob_folder(sha256);
         for _ in 0..FOLDER_TRIES {
@@ -377,6 +401,8 @@ impl Store {
 pub(super) struct Placed {
     pub name: EntryName,
     pub fresh: bool,
+    /// A file that was there before.
+    pub held: Option<File>,
 }
 
 struct LockedFolder {

@@ -1,9 +1,10 @@
 //! Giving up a blob that can be had again: never under an open file, whichever process has it open.
 //!
-//! Whoever hands a blob to an application holds a shared lock on its file (`hold_blob`, and `partial` from the beginning);
-//! an eviction takes the exclusive one without waiting. The kernel gives a lock up with its last descriptor, a passthrough
-//! backing included, so a process that dies leaves nothing locked. Invariant: while an `Eviction` lives, nobody can begin
-//! to hold the blob. Not here: whether a blob may go (`library`).
+//! Whoever hands a blob to an application, or is about to write a row that counts on it, holds a shared lock on its file
+//! (`hold_blob`, `Published`, and `partial` from the beginning); an eviction takes the exclusive one without waiting. The
+//! kernel gives a lock up with its last descriptor, a passthrough backing included, so a process that dies leaves nothing
+//! locked. Invariant: while an `Eviction` lives, nobody can begin to hold the blob. Not here: whether a blob may go
+//! (`library`).
 
 use super::error::AtPath;
 use super::{Store, StoreError};
@@ -13,6 +14,11 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
+
+/// An eviction holds a file for one transaction: a few milliseconds, on a bad disk a second.
+pub const EVICTION_POLL: Duration = Duration::from_millis(5);
+pub const EVICTION_POLLS_MAX: u32 = 400;
 
 /// A blob that nobody has open and nobody can open. Dropped, it is as it was.
 #[derive(Debug)]
@@ -93,5 +99,35 @@ mod tests {
         store.begin_eviction(&sha256, &name).expect("again").finish().expect("removed");
         assert!(!path.exists() && !path.parent().expect("a folder").exists());
         assert!(matches!(store.begin_eviction(&sha256, &name), Err(StoreError::Io { .. })));
+    }
+
+    /// The row that is written next counts on the file, and a move takes the source away.
+    #[test]
+    fn what_was_published_onto_a_blob_keeps_it_and_waits_for_one_that_goes() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let store = Store::create(&folder.path().join("store")).expect("create");
+        let (source, name) = (folder.path().join("source"), EntryName::new("a.gguf").expect("valid"));
+        fs::write(&source, "bytes").expect("written");
+        let publish = || {
+            let staged = store.stage_copy(&source, None, &|_| (), &crate::store::Cancel::new()).expect("staged");
+            (staged.hashes().sha256, store.publish(staged, &name).expect("published"))
+        };
+        let (sha256, first) = publish();
+        assert!(first.fresh);
+        let (_, again) = publish();
+        assert!(!again.fresh);
+        assert!(matches!(store.begin_eviction(&sha256, &name), Err(StoreError::Busy { .. })));
+        drop((first, again));
+        let eviction = store.begin_eviction(&sha256, &name).expect("nobody counts on it");
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(publish);
+            eviction.finish().expect("removed");
+            let (_, published) = waiting.join().expect("no panic");
+            assert!(published.path.exists() && published.name == name);
+        });
+        let eviction = store.begin_eviction(&sha256, &name).expect("nobody counts on it");
+        let staged = store.stage_copy(&source, None, &|_| (), &crate::store::Cancel::new()).expect("staged");
+        assert!(matches!(store.publish(staged, &name), Err(StoreError::Busy { .. })), "it does not wait for ever");
+        drop(eviction);
     }
 }

@@ -5,7 +5,7 @@
 //! incremental: `advance_prefix` may run while chunks still arrive, and `verify` continues where it stopped.
 //! Not here: filling (`partial`).
 
-use super::blob::{Durable, Placed, Published, seal};
+use super::blob::{Durable, Published, seal};
 use super::chunk_map::CHUNK_BYTES;
 use super::error::AtPath;
 use super::hash::Hasher;
@@ -149,9 +149,9 @@ impl Store {
         }
         seal(&partial.data, &partial.data_path)?;
         let sha256 = verified.hashes.sha256;
-        let Placed { name, fresh } = self.place(&partial.data_path, &sha256, name, partial.size_bytes, Durable::Now)?;
+        let placed = self.place(&partial.data_path, &sha256, name, partial.size_bytes, Durable::Now)?;
         remove_folder(&partial.folder)?;
-        Ok(Published::stays(self.blob_path(&sha256, &name), name, fresh))
+        Ok(Published::stays(self.blob_path(&sha256, &placed.name), placed))
     }
 
     /// Takes a file whose source lied out of the way, keeping its bytes under `quarantine/` (the last one for each key).

@@ -22,7 +22,7 @@ pub use blob::{BlobEntry, Published};
 pub use cancel::Cancel;
 pub use chunk_map::{CHUNK_BYTES, FILE_BYTES_MAX};
 pub use error::StoreError;
-pub use evict::Eviction;
+pub use evict::{EVICTION_POLL, EVICTION_POLLS_MAX, Eviction};
 pub use filled::Verified;
 pub use hash::{Hasher, Hashes};
 pub use layout::{Space, Store};

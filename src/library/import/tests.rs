@@ -5,6 +5,7 @@ use crate::catalog::{CatalogError, NewBlob};
 use crate::hub::HubOptions;
 use crate::library::{
     ImportMode, ImportObserver, ImportRequest, ImportSummary, Library, LibraryError, LibraryOptions, ModelDetails,
+    arrival, shelf,
 };
 use crate::store::Cancel;
 use std::fs;
@@ -529,6 +530,26 @@ fn damage_is_found() {
     assert!(found[0].remedy.contains("--mode move"), "{found:?}");
     place.import("again.safetensors", ImportMode::Move);
     assert_eq!(verify(&[]), (1, 0));
+}
+
+/// Between the row that says remote and the file that goes lies an instant in which somebody may open it.
+#[test]
+fn a_file_that_is_being_evicted_is_not_taken_for_one_that_arrived() {
+    let place = Place::new();
+    place.write("a.safetensors", &model(1));
+    place.import("", ImportMode::Copy);
+    let (library, summary) = (&place.library, place.info("a").summary);
+    let set_remote = library.catalog().write(library.now(), |w| {
+        shelf::set_blob_state(w, summary.blob, BlobState::Remote)?;
+        w.blob(summary.blob)
+    });
+    let row = set_remote.map_err(|error: CatalogError| error).expect("written").expect("there");
+    let eviction = library.store().begin_eviction(&row.sha256.expect("hashed"), &row.name).expect("not open");
+    assert!(!arrival::find(library, &row).expect("looked"));
+    assert_eq!(place.info("a").summary.state, BlobState::Remote);
+    drop(eviction);
+    assert!(arrival::find(library, &row).expect("looked"));
+    assert_eq!(place.info("a").summary.state, BlobState::Resident);
 }
 
 #[test]

@@ -8,14 +8,9 @@ use crate::base::{BlobId, BlobState, Fault, FaultKind};
 use crate::catalog::{BlobRow, CatalogError, FileMark, LinkRow, OriginRow};
 use crate::fetch::{Activity, Progress, RemoteFile, Wanted};
 use crate::hub::Origin;
-use crate::store::{FileSource, StoreError};
+use crate::store::{EVICTION_POLL, EVICTION_POLLS_MAX, FileSource, StoreError};
 use crate::tree::{Handout, Source};
 use std::fs::File;
-use std::time::Duration;
-
-/// An eviction holds a file for one transaction: a few milliseconds, on a bad disk a second.
-const EVICTION_POLL: Duration = Duration::from_millis(5);
-const EVICTION_POLLS_MAX: u32 = 400;
 
 /// An open content.
 pub enum Opened {
