@@ -708,6 +708,24 @@ fn a_file_that_cannot_be_recorded_can_still_be_read() {
 }
 
 #[test]
+fn what_could_not_be_published_is_published_later() {
+    let content = Content::generated(27, 2 * MIB);
+    let (hub, store) = (hub_with(&content), folder());
+    let process = Process::start(&hub, &store, Setting::default());
+    let file = process.open(&wanted(&content));
+    let in_the_way = store.path().join("models").join(content.sha256());
+    std::fs::write(&in_the_way, "no folder").expect("writable");
+    file.fetch_all();
+    wait_for(&file, Activity::Failed);
+    assert_eq!(process.read(&file, 9, 9).expect("it is here"), content.range(9, 9));
+    std::fs::remove_file(&in_the_way).expect("writable");
+    file.fetch_all();
+    assert_eq!(wait_for(&file, Activity::Done).error, None);
+    check_resident(&store, &content);
+    assert_eq!(hub.cdn_bytes_sent(PATH), 2 * MIB, "nothing is fetched again");
+}
+
+#[test]
 fn one_process_at_a_time_fills_a_partial() {
     let content = Content::generated(19, 3 * MIB);
     let (hub, store) = (hub_with(&content), folder());

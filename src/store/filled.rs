@@ -137,19 +137,20 @@ impl Feed for ChunkFeed<'_> {
 
 impl Store {
     /// Moves a complete, proven file into the store and removes what is left of the partial. Open descriptors and
-    /// `partial` itself go on reading the same inode.
+    /// `partial` itself go on reading the same inode. What failed (the disk may be full) can be tried again.
     pub fn publish_partial(
         &self,
         partial: &Partial,
         verified: Verified,
         name: &EntryName,
     ) -> Result<Published, StoreError> {
-        if verified.data_path != partial.data_path || !partial.retire() {
+        if verified.data_path != partial.data_path || !partial.seal() {
             return Err(StoreError::NotPresent { path: partial.data_path.clone() });
         }
         seal(&partial.data, &partial.data_path)?;
         let sha256 = verified.hashes.sha256;
         let placed = self.place(&partial.data_path, &sha256, name, partial.size_bytes, Durable::Now)?;
+        partial.retire();
         remove_folder(&partial.folder)?;
         Ok(Published::stays(self.blob_path(&sha256, &placed.name), placed))
     }

@@ -107,8 +107,17 @@ struct State {
     claimed: BTreeSet<u32>,
     /// Chunk bytes that are not proven yet.
     unsynced_bytes: u64,
-    /// Published, discarded or quarantined: nothing may be written any more.
-    retired: bool,
+    life: Life,
+}
+
+/// Steps are only ever taken downwards.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Life {
+    Filling,
+    /// To be published: no chunk is written any more.
+    Sealed,
+    /// Published, discarded or in quarantine: another partial file may lie at its place.
+    Gone,
 }
 
 #[derive(Debug)]
@@ -184,7 +193,7 @@ impl Store {
             settled: Condvar::new(),
             size_bytes: identity.size_bytes,
             sha256: identity.sha256,
-            state: Mutex::new(State { map, log, claimed: BTreeSet::new(), unsynced_bytes: 0, retired: false }),
+            state: Mutex::new(State { map, log, claimed: BTreeSet::new(), unsynced_bytes: 0, life: Life::Filling }),
             folder,
             data_path,
             data,
@@ -279,7 +288,7 @@ impl Partial {
         while state.claimed.contains(&chunk) {
             self.settled.wait(&mut state);
         }
-        if state.retired {
+        if state.life != Life::Filling {
             return Err(bad());
         }
         if state.map.has(chunk) {
@@ -355,13 +364,24 @@ impl Partial {
         self.state.lock().map.crc32(chunk)
     }
 
-    /// No chunk is written after this; `false` when it was so before.
+    /// No chunk is written after this; `false` when its files are given up.
+    pub(super) fn seal(&self) -> bool {
+        self.end_filling(Life::Sealed)
+    }
+
+    /// Gives up its files; `false` when they were before.
     pub(super) fn retire(&self) -> bool {
+        self.end_filling(Life::Gone)
+    }
+
+    fn end_filling(&self, life: Life) -> bool {
         let mut state = self.state.lock();
         while !state.claimed.is_empty() {
             self.settled.wait(&mut state);
         }
-        !std::mem::replace(&mut state.retired, true)
+        let before = state.life;
+        state.life = before.max(life);
+        before != Life::Gone
     }
 
     /// Removes the files of a partial that is open here. Reads of what is here go on working.
