@@ -13,6 +13,7 @@ use lru::LruCache;
 use parking_lot::Mutex;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
 
@@ -34,6 +35,8 @@ pub(super) struct Keeper {
     current: Arc<Current>,
     runtime: Handle,
     evicting: Mutex<()>,
+    /// Rounds that ended without enough room: whoever waited for one does not begin the same again.
+    in_vain: AtomicU64,
     /// When the use of a content was noted last.
     noted: Mutex<LruCache<BlobId, Timestamp>>,
     unwritten: Mutex<Vec<(BlobId, Timestamp)>>,
@@ -49,6 +52,7 @@ impl Keeper {
             current,
             runtime,
             evicting: Mutex::new(()),
+            in_vain: AtomicU64::new(0),
             noted: Mutex::new(LruCache::new(REMEMBERED_MAX)),
             unwritten: Mutex::new(Vec::new()),
             checked: Mutex::new(None),
@@ -104,8 +108,13 @@ impl Keeper {
         if self.has_room(bytes)? {
             return Ok(());
         }
+        let before = self.in_vain.load(Ordering::Relaxed);
         let _one_at_a_time = self.evicting.lock();
-        self.evict_until(|| self.has_room(bytes), 0)?;
+        // Hubs that do not answer cost a round minutes; every writer in turn would take all the engine's threads.
+        if self.in_vain.load(Ordering::Relaxed) == before {
+            self.evict_until(|| self.has_room(bytes), 0)?;
+            self.in_vain.fetch_add(u64::from(!self.has_room(bytes)?), Ordering::Relaxed);
+        }
         if self.has_room(bytes)? {
             return Ok(());
         }
