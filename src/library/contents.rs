@@ -53,8 +53,9 @@ pub(super) fn evict_all(library: &Library, reference: &str) -> Result<Vec<Evicti
         .build()
         .map_err(|error| mounted::machinery_fault(&error))?;
     let mut results = Vec::new();
+    // One for all: who has a hundred files of a repository open keeps them open.
+    let deadline = Instant::now() + RELEASE_WAIT;
     for content in named(library, reference)? {
-        let deadline = Instant::now() + RELEASE_WAIT;
         let freed = loop {
             match runtime.block_on(evict::evict(library, &hubs, content.blob)) {
                 Err(fault) if fault.kind == FaultKind::Busy && Instant::now() < deadline => {
