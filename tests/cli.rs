@@ -262,6 +262,7 @@ fn failures_have_their_code_and_a_hint() {
         (&["mount", "nowhere/at/all"], 4),
         (&["unmount", "full"], 9),
         (&["--store", "nowhere", "ls"], 4),
+        (&["--store", "full", "init"], 1),
         (&["--config", "nowhere.toml", "ls"], 4),
         (&["--config", "settings.toml", "ls"], 2),
     ];

@@ -30,6 +30,9 @@ pub enum StoreError {
     /// There is no store at this path.
     #[error("{} is not a modelfs store", path.display())]
     NotAStore { path: PathBuf },
+    /// A store would be made among other files.
+    #[error("{} is no store and not empty: it holds {holds}", path.display())]
+    Occupied { path: PathBuf, holds: String },
     /// A directory, device, socket or pipe where a file is needed.
     #[error("{} is not a regular file", path.display())]
     NotAFile { path: PathBuf },
@@ -76,6 +79,9 @@ impl StoreError {
                 "choose a folder on a local disk with --store, because SQLite and file locks cannot be trusted there",
             ),
             Self::NotAStore { .. } => (FaultKind::NotFound, "create one with `modelfs init`, or name it with --store"),
+            Self::Occupied { .. } => {
+                (FaultKind::Exists, "name an empty folder with --store, or one that does not exist yet")
+            }
             Self::NotAFile { .. } => (FaultKind::Invalid, "name a regular file"),
             Self::InsideStore { .. } => (FaultKind::Invalid, "leave it where it is, for the store has it already"),
             Self::Changed { .. } => (FaultKind::Busy, "wait until nothing writes to it, then try again"),

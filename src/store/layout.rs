@@ -7,6 +7,7 @@ use super::StoreError;
 use super::error::AtPath;
 use crate::base::{Digest, EntryName};
 use rustix::fs::StatVfsMountFlags;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,8 @@ const PARTIAL: &str = "partial";
 const STAGING: &str = "staging";
 const OVERLAY: &str = "overlay";
 const QUARANTINE: &str = "quarantine";
+/// What every fresh ext filesystem holds.
+const LOST_AND_FOUND: &str = "lost+found";
 
 /// A store on a local filesystem. Cheap to clone; holds no open files.
 #[derive(Clone, Debug)]
@@ -35,11 +38,15 @@ pub struct Space {
 }
 
 impl Store {
-    /// Makes the folders that are missing. Running it on a store that is there changes nothing.
+    /// Makes the folders that are missing. Running it on a store that is there changes nothing; a folder of other files
+    /// is refused.
     pub fn create(root: &Path) -> Result<Self, StoreError> {
         // Looked at before anything is made, so that a refusal leaves nothing behind.
         let existing = root.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
         refuse_network(existing, root)?;
+        if !is_store(root) {
+            refuse_occupied(root)?;
+        }
         fs::create_dir_all(root).at("create", root)?;
         for folder in [BLOBS, PARTIAL, STAGING, OVERLAY] {
             let folder = root.join(folder);
@@ -50,9 +57,8 @@ impl Store {
     }
 
     pub fn open(root: &Path) -> Result<Self, StoreError> {
-        let not_a_store = || StoreError::NotAStore { path: root.to_owned() };
-        if !root.join(BLOBS).is_dir() {
-            return Err(not_a_store());
+        if !is_store(root) {
+            return Err(StoreError::NotAStore { path: root.to_owned() });
         }
         let root = root.canonicalize().at("open", root)?;
         refuse_network(&root, &root)?;
@@ -129,6 +135,32 @@ pub(super) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
     File::open(folder).and_then(|folder| folder.sync_all()).at("sync", folder)
 }
 
+/// A folder called `models` alone makes no store: applications have one too. Another of a store's folders stands beside
+/// it, or what it holds is called by hashes.
+fn is_store(root: &Path) -> bool {
+    let blobs = root.join(BLOBS);
+    let is_named_by_hash = |name: &str| Digest::parse(name).is_ok();
+    blobs.is_dir()
+        && ([PARTIAL, STAGING, OVERLAY].iter().any(|folder| root.join(folder).is_dir())
+            || first_entry(&blobs, |_| true).is_some_and(|name| name.to_str().is_some_and(is_named_by_hash)))
+}
+
+/// Looks for what others put there. An empty `models` is a store whose making was interrupted.
+fn refuse_occupied(root: &Path) -> Result<(), StoreError> {
+    let is_foreign =
+        |name: &OsStr| name != LOST_AND_FOUND && !(name == BLOBS && first_entry(&root.join(BLOBS), |_| true).is_none());
+    match first_entry(root, is_foreign) {
+        None => Ok(()),
+        Some(holds) => Err(StoreError::Occupied { path: root.to_owned(), holds: holds.to_string_lossy().into_owned() }),
+    }
+}
+
+/// `None` also where there is no folder: making it says why.
+fn first_entry(folder: &Path, wanted: impl Fn(&OsStr) -> bool) -> Option<OsString> {
+    let entries = fs::read_dir(folder).ok()?;
+    entries.filter_map(Result::ok).map(|entry| entry.file_name()).find(|name| wanted(name))
+}
+
 fn refuse_network(existing: &Path, root: &Path) -> Result<(), StoreError> {
     let facts = rustix::fs::statfs(existing).at("measure", existing)?;
     // Some architectures sign-extend the 32-bit magic number.
@@ -201,6 +233,44 @@ mod tests {
         let space = store.space().expect("space");
         assert!(space.available_bytes <= space.free_bytes && space.free_bytes < space.total_bytes);
         assert!(!store.is_read_only().expect("flags"));
+    }
+
+    #[test]
+    fn a_folder_of_other_files_becomes_no_store() {
+        let hash = "ab".repeat(32);
+        let copied = format!("models/{hash}/x");
+        // What lies there, and what stands in the way of a store.
+        for (paths, expected) in [
+            (&[][..], None),
+            (&["lost+found/"], None),
+            (&["models/"], None),
+            (&["letter.txt"], Some("letter.txt")),
+            (&["models/loras/a.safetensors"], Some("models")),
+            (&["models/", "letter.txt"], Some("letter.txt")),
+            (&["models/", "partial/", "letter.txt"], None),
+            (&[copied.as_str(), "modelhub.db"], None),
+        ] {
+            let folder = tempfile::tempdir().expect("temporary folder");
+            for path in paths {
+                let path = folder.path().join(path);
+                let is_folder = path.as_os_str().as_encoded_bytes().ends_with(b"/");
+                fs::create_dir_all(if is_folder { &path } else { path.parent().expect("below the root") })
+                    .expect("made");
+                if !is_folder {
+                    fs::write(&path, "").expect("written");
+                }
+            }
+            let count = || fs::read_dir(folder.path()).expect("listed").count();
+            let before = count();
+            match (Store::create(folder.path()), expected) {
+                (Ok(_), None) => {}
+                (Err(StoreError::Occupied { holds, .. }), Some(expected)) => {
+                    assert_eq!((holds.as_str(), count()), (expected, before), "{paths:?}");
+                    assert!(Store::open(folder.path()).is_err() && count() == before, "{paths:?}");
+                }
+                (made, _) => panic!("{paths:?}: {made:?}"),
+            }
+        }
     }
 
     #[test]
