@@ -234,11 +234,17 @@ pub fn unmount(path: &Path) -> Result<(), Fault> {
     }
 }
 
-/// Says who keeps a mount from being taken off.
+/// Says who keeps a mount from being taken off. A command that stands inside holds it too, but what can be done about
+/// that is to leave with the shell.
 pub fn in_use(path: &Path) -> Fault {
-    let holders = holders(path);
+    let own = std::process::id();
+    let holders = holders(path, own);
     let by = if holders.is_empty() { String::new() } else { format!(" by {}", holders.join(", ")) };
     let what = format!("{} is in use{by}", path.display());
+    if works_below(own, path) {
+        let what = format!("{what}; this shell is inside");
+        return Fault::new(FaultKind::Busy, what, "leave it with `cd`, close what else uses it and try again");
+    }
     Fault::new(FaultKind::Busy, what, "close what uses it and try again")
 }
 
@@ -300,14 +306,14 @@ fn unmount_fault(path: &Path, reason: &str) -> Fault {
 }
 
 /// Processes with a file, a mapping or their working folder below the mount, by name and number. Reads link texts only:
-/// following one would ask the mount.
-fn holders(mount_point: &Path) -> Vec<String> {
+/// following one would ask the mount. The working folder of `asking` is left out.
+fn holders(mount_point: &Path, asking: u32) -> Vec<String> {
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
     let numbers = processes
         .filter_map(Result::ok)
         .filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
     let mut found: Vec<String> = numbers
-        .filter(|process| holds(*process, mount_point))
+        .filter(|process| uses(*process, mount_point) || *process != asking && works_below(*process, mount_point))
         .take(HOLDERS_NAMED_MAX + 1)
         .map(|process| {
             let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
@@ -320,10 +326,15 @@ fn holders(mount_point: &Path) -> Vec<String> {
     found
 }
 
-fn holds(process: u32, mount_point: &Path) -> bool {
+fn works_below(process: u32, mount_point: &Path) -> bool {
+    fs::read_link(format!("/proc/{process}/cwd")).is_ok_and(|folder| folder.starts_with(mount_point))
+}
+
+/// Whether it has a file or a mapping there, or its root.
+fn uses(process: u32, mount_point: &Path) -> bool {
     let folder = PathBuf::from(format!("/proc/{process}"));
     let below = |link: PathBuf| fs::read_link(link).is_ok_and(|target| target.starts_with(mount_point));
-    if below(folder.join("cwd")) || below(folder.join("root")) {
+    if below(folder.join("root")) {
         return true;
     }
     let files = fs::read_dir(folder.join("fd")).into_iter().flatten().filter_map(Result::ok);
@@ -396,10 +407,24 @@ mod tests {
     #[test]
     fn a_holder_is_named() {
         let base = tempfile::tempdir().expect("a temporary folder");
-        assert!(holders(base.path()).is_empty());
+        let own = std::process::id();
+        assert!(holders(base.path(), own).is_empty());
         let _open = fs::File::create(base.path().join("held")).expect("a file");
-        let held = holders(base.path());
+        let held = holders(base.path(), own);
         assert_eq!(held.len(), 1, "{held:?}");
-        assert!(held[0].contains(&std::process::id().to_string()));
+        assert!(held[0].contains(&own.to_string()));
+    }
+
+    #[test]
+    fn who_asks_is_no_holder_by_where_it_stands() {
+        let base = tempfile::tempdir().expect("a temporary folder");
+        let inside = Command::new("cat").current_dir(base.path()).stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
+        let mut inside = inside.expect("cat runs");
+        let others = holders(base.path(), std::process::id());
+        let asked_by_itself = holders(base.path(), inside.id());
+        // Its stdin closes first.
+        inside.wait().expect("it ends");
+        assert_eq!(others.len(), 1, "{others:?}");
+        assert_eq!(asked_by_itself, Vec::<String>::new());
     }
 }
