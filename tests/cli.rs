@@ -285,6 +285,7 @@ fn failures_of_a_hub_have_their_code_and_a_hint() {
     let mut hub = FakeHub::start();
     hub.repo(REPO).lfs("loras/big.safetensors", large_lora(1, 1 << 20));
     hub.repo("org/private").lfs("a.safetensors", lora(1)).access(Access::Private);
+    hub.repo("org/gated").lfs("a.safetensors", lora(2)).access(Access::Gated);
     hub.token(TOKEN, &["org/private"]);
     let mut sandbox = Sandbox::new();
     sandbox.set("HF_ENDPOINT", &hub.endpoint());
@@ -300,6 +301,9 @@ fn failures_of_a_hub_have_their_code_and_a_hint() {
     check(&sandbox, &["add", "hf:org/name@v9"], 4);
     check(&sandbox, &["add", "hf:org/name/none.safetensors"], 4);
     check(&sandbox, &["add", "hf:org/private"], 4);
+    check(&sandbox, &["add", "hf:org/gated"], 0);
+    sandbox.set("HF_TOKEN", TOKEN);
+    check(&sandbox, &["add", "hf:org/gated"], 0);
     sandbox.set("HF_TOKEN", "hf_wrong");
     check(&sandbox, &["add", "hf:org/private"], 3);
     hub.stop();

@@ -5,7 +5,7 @@ use super::import::{refused_json, show_refused};
 use super::output::Output;
 use super::verb_arguments::AddArguments;
 use super::{Context, exit, figures, report};
-use crate::library::AddSummary;
+use crate::library::{AddSummary, Gate};
 use serde_json::{Value, json};
 
 pub fn run(context: &Context, wanted: &AddArguments, output: &mut Output) -> Result<u8, Failure> {
@@ -46,6 +46,7 @@ fn summary_json(summary: &AddSummary) -> Value {
         "bytes_present": summary.resident_bytes,
         "models": summary.model_count,
         "known": summary.known_count,
+        "gated": summary.gate != Gate::Open,
         "refused": refused_json(&summary.refused),
     })
 }
@@ -66,5 +67,12 @@ fn summary_text(summary: &AddSummary) -> String {
         text.push_str(", nothing new");
     }
     text.push_str(&format!("\n  in the mount: {}", summary.path));
+    text.push_str(match summary.gate {
+        Gate::Open => "",
+        Gate::NeedsToken => {
+            "\n  gated: reading needs the token (HF_TOKEN, CIVITAI_TOKEN, MODELSCOPE_API_TOKEN) of an account that accepted its terms"
+        }
+        Gate::HasToken => "\n  gated: reading needs its terms accepted by the account of your token",
+    });
     text
 }

@@ -7,7 +7,7 @@
 use super::origins::{origin_of, row_of};
 use super::probe::probe;
 use super::shelf::Shelf;
-use super::{AddSummary, Library, LibraryError, Refusal};
+use super::{AddSummary, Gate, Library, LibraryError, Refusal};
 use crate::base::{BlobId, BlobState, BundleId, EntryName, Locator, ModelId, ModelType, RelativePath, Timestamp};
 use crate::catalog::{BlobRow, CatalogError, NewBlob, NewBundle, NewModel, Writer};
 use crate::classify::{Evidence, Verdict, classify, safety};
@@ -217,7 +217,23 @@ impl Registration<'_> {
             model_count: 0,
             known_count: 0,
             path: format!("by/source/{}", self.listing.source.as_str()),
+            gate: self.gate(),
             refused: self.listing.refused.iter().map(refusal).collect(),
+        }
+    }
+
+    fn gate(&self) -> Gate {
+        let hubs = &self.library.options().hubs;
+        let token = match self.listing.source {
+            Source::HuggingFace => &hubs.hf_token,
+            Source::Civitai => &hubs.civitai_token,
+            Source::ModelScope => &hubs.modelscope_token,
+            Source::Local | Source::Web | Source::Folder => &None,
+        };
+        match (self.listing.gated, token) {
+            (false, _) => Gate::Open,
+            (true, None) => Gate::NeedsToken,
+            (true, Some(_)) => Gate::HasToken,
         }
     }
 

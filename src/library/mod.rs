@@ -38,7 +38,7 @@ pub use judging::Rewrite;
 pub use mounted::{ChangeListener, Mounted, Names, Opened};
 pub use removal::Presence;
 pub use report::{
-    AddSummary, AppInfo, Check, CheckStatus, ContentInfo, Eviction, Explanation, FoundAtHub, Hashed, ImportMode,
+    AddSummary, AppInfo, Check, CheckStatus, ContentInfo, Eviction, Explanation, FoundAtHub, Gate, Hashed, ImportMode,
     ImportObserver, ImportPlan, ImportRequest, ImportSummary, Judgement, ModeCosts, ModelDetails, ModelSummary,
     OriginInfo, Reclassified, Refusal, RemovalChange, SearchAnswer, SearchRequest, StatsRow, StoreStats, TagSummary,
     TrustChange, VerdictChange, VerifyFinding, VerifySummary,

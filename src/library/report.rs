@@ -158,6 +158,8 @@ pub struct AddSummary {
     pub known_count: usize,
     /// Where the repository appears, relative to the mount.
     pub path: String,
+    /// What the hub wants before it gives out the bytes.
+    pub gate: Gate,
     pub refused: Vec<Refusal>,
 }
 
@@ -168,6 +170,16 @@ pub struct RemovalChange {
     pub name: String,
     /// Whether it was otherwise before.
     pub is_new: bool,
+}
+
+/// What a hub asks for before it gives out the bytes of a repository.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Gate {
+    Open,
+    /// Terms must be accepted by an account, whose token is not here.
+    NeedsToken,
+    /// The same, and there is a token. Whether its account accepted them shows when something is read.
+    HasToken,
 }
 
 /// What became of a `trust`.
