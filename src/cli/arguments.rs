@@ -352,6 +352,15 @@ mod tests {
     }
 
     #[test]
+    fn flags_stand_before_or_after_a_query() {
+        for line in ["modelfs ls --json anime type:lora", "modelfs ls anime type:lora --json"] {
+            let arguments = Arguments::try_parse_from(line.split(' ')).expect(line);
+            let Verb::Ls(wanted) = arguments.verb else { panic!("{line}") };
+            assert_eq!((wanted.json, wanted.query.join(" ").as_str()), (true, "anime type:lora"), "{line}");
+        }
+    }
+
+    #[test]
     fn every_verb_teaches_with_examples() {
         for verb in Arguments::command().get_subcommands() {
             let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
