@@ -74,7 +74,8 @@ fn detach() {
 
 fn in_background(context: &Context, output: &mut Output) -> Result<u8, Failure> {
     let point = absolute(&context.settings.mount_point.value);
-    let mut child = start(context, &point).map_err(|error| cannot_start(&error))?;
+    let mut child =
+        detached(context, &point).and_then(|mut command| command.spawn()).map_err(|error| cannot_start(&error))?;
     let stdout = child.stdout.take().expect("it was asked for");
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
@@ -103,7 +104,7 @@ fn in_background(context: &Context, output: &mut Output) -> Result<u8, Failure> 
 }
 
 /// The same settings, given word for word, so that the child needs no guess at them.
-fn start(context: &Context, point: &Path) -> io::Result<Child> {
+fn detached(context: &Context, point: &Path) -> io::Result<Command> {
     let settings = &context.settings;
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("mount").arg("--foreground").arg("--detached");
@@ -117,12 +118,14 @@ fn start(context: &Context, point: &Path) -> io::Result<Child> {
     if settings.allow_other.value {
         command.arg("--allow-other");
     }
+    command.arg("--log-format").arg(settings.log_format.value.as_str());
     for _ in 0..context.verbose {
         command.arg("-v");
     }
     command.arg("--").arg(point);
     // Another folder could not be unmounted while this process runs.
-    command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
+    command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    Ok(command)
 }
 
 fn failed(mut child: Child) -> Result<u8, Failure> {
@@ -143,4 +146,34 @@ fn cannot_start(error: &io::Error) -> Failure {
 
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::arguments::Arguments;
+    use super::*;
+    use crate::config::{Environment, LogFormat, Overrides, Places, Settings};
+    use clap::Parser;
+
+    #[test]
+    fn the_process_in_the_background_is_given_every_flag() {
+        let overrides = Overrides {
+            store: Some("/store".into()),
+            offline: true,
+            log_format: Some(LogFormat::Json),
+            mount_point: Some("/mount".into()),
+            allow_other: true,
+            ..Overrides::default()
+        };
+        let places = Places { home: "/h".into(), config: "/h/c".into(), data: "/h/d".into(), cache: "/h/k".into() };
+        let settings = Settings::load(&overrides, &Environment::default(), Ok(places)).expect("valid");
+        let context = Context { settings, quiet: false, verbose: 2 };
+        let command = detached(&context, Path::new("/mount")).expect("made");
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let arguments = Arguments::try_parse_from(words).expect("they can be typed");
+        let given = super::super::overrides(&arguments);
+        assert_eq!((given.store, given.offline, given.log_format), (overrides.store, true, overrides.log_format));
+        assert_eq!((given.mount_point, given.allow_other), (overrides.mount_point, true));
+        assert_eq!(arguments.global.verbose, 2);
+    }
 }
