@@ -581,10 +581,15 @@ fn other_attributes(scene: &Scene) {
             let outcome = checked(unsafe { libc::removexattr(c_path(&path).as_ptr(), c_name.as_ptr()) });
             fails(outcome, libc::EPERM, name);
         }
+        fails(set_xattr(&path, "other", "1"), libc::EOPNOTSUPP, "a name that is not a user's");
     }
 }
 
 fn changes(scene: &Scene) {
+    let fact = scene.path("by/type/unknown/riddle.safetensors");
+    fails(fs::remove_file(&fact), libc::EPERM, "unlink of a fact");
+    fails(fs::rename(&fact, scene.path("by/type/unknown/new")), libc::EPERM, "rename of a fact");
+    fails(fs::remove_dir(scene.path("by/type/unknown")), libc::EPERM, "rmdir of a fact");
     let new = scene.directory().join("new");
     let c_new = c_path(&new);
     let times = [libc::timespec { tv_sec: 1, tv_nsec: 0 }; 2];
