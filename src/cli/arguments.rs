@@ -361,6 +361,24 @@ mod tests {
     }
 
     #[test]
+    fn a_flag_is_not_taken_for_a_tag() {
+        for (line, expected) in [
+            ("modelfs tag --json a.safetensors +style -anime", Some(&["a.safetensors", "+style", "-anime"][..])),
+            ("modelfs tag a.safetensors +style --json", None),
+            ("modelfs tag a.safetensors --store /s", None),
+        ] {
+            let words = Arguments::try_parse_from(line.split(' ')).ok().map(|arguments| match arguments.verb {
+                Verb::Tag(wanted) => wanted.words,
+                _ => panic!("{line}"),
+            });
+            assert_eq!(
+                words.as_deref(),
+                expected.map(|words| words.iter().map(ToString::to_string).collect::<Vec<_>>()).as_deref()
+            );
+        }
+    }
+
+    #[test]
     fn every_verb_teaches_with_examples() {
         for verb in Arguments::command().get_subcommands() {
             let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();

@@ -201,8 +201,16 @@ pub struct TagArguments {
     #[arg(long)]
     pub json: bool,
     /// A model, then +TAG and -TAG
-    #[arg(required = true, value_name = "REF", allow_hyphen_values = true, trailing_var_arg = true)]
+    #[arg(required = true, value_name = "REF", allow_hyphen_values = true, trailing_var_arg = true, value_parser = no_flag)]
     pub words: Vec<String>,
+}
+
+/// What follows the model may begin with a dash, so a flag that was meant there would take away a tag of its name.
+fn no_flag(word: &str) -> Result<String, String> {
+    if word.starts_with("--") {
+        return Err("flags go before the model".to_owned());
+    }
+    Ok(word.to_owned())
 }
 
 #[derive(Args)]
