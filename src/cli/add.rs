@@ -22,11 +22,7 @@ pub fn run(context: &Context, wanted: &AddArguments, output: &mut Output) -> Res
                     output.line(summary_text(&summary))?;
                 }
             }
-            // The first failure is the command's.
-            Err(error) => {
-                let failed = report(&error.into());
-                code = if code == exit::SUCCESS { failed } else { code };
-            }
+            Err(error) => code = exit::first(code, report(&error.into())),
         }
     }
     if wanted.json {

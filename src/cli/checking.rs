@@ -26,10 +26,7 @@ pub fn hash(context: &Context, wanted: &HashArguments, output: &mut Output) -> R
         match hashed {
             Ok(hashed) if wanted.json => all.push(hashed_json(&hashed)),
             Ok(hashed) => write_hashed(&hashed, output)?,
-            Err(error) => {
-                let failed = report(&error.into());
-                code = if code == exit::SUCCESS { failed } else { code };
-            }
+            Err(error) => code = exit::first(code, report(&error.into())),
         }
     }
     progress.finish();

@@ -66,10 +66,7 @@ fn decide(
                     output.line(printable(&format!("{}: {what}", summary.name)))?;
                 }
             }
-            Err(error) => {
-                let failed = report(&error.into());
-                code = if code == exit::SUCCESS { failed } else { code };
-            }
+            Err(error) => code = exit::first(code, report(&error.into())),
         }
     }
     if wanted.json {
@@ -179,10 +176,7 @@ fn explain(
             Ok(explanation) if wanted.json => all.push(explanation_json(&explanation)),
             Ok(explanation) if wanted.explain => write_explanation(&explanation, output)?,
             Ok(explanation) => output.line(printable(&headline(&explanation)))?,
-            Err(error) => {
-                let failed = report(&error.into());
-                code = if code == exit::SUCCESS { failed } else { code };
-            }
+            Err(error) => code = exit::first(code, report(&error.into())),
         }
     }
     if wanted.json {

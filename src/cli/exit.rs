@@ -37,6 +37,11 @@ pub const fn of_fault(kind: FaultKind) -> u8 {
     }
 }
 
+/// Of a command with several parts: the first failure is the command's.
+pub const fn first(code: u8, next: u8) -> u8 {
+    if code == SUCCESS { next } else { code }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

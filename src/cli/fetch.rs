@@ -84,7 +84,7 @@ pub fn run(context: &Context, wanted: &FetchArguments, output: &mut Output) -> R
     for reference in &wanted.references {
         match library.contents(reference) {
             Ok(contents) => jobs.extend(contents.into_iter().map(job)),
-            Err(error) => code = first(code, report(&error.into())),
+            Err(error) => code = exit::first(code, report(&error.into())),
         }
     }
     let place = Place::of(context, &library)?;
@@ -93,7 +93,7 @@ pub fn run(context: &Context, wanted: &FetchArguments, output: &mut Output) -> R
     outcome?;
     for job in &jobs {
         if let Stage::Failed(fault) = &job.stage {
-            code = first(code, report(&fault.clone().into()));
+            code = exit::first(code, report(&fault.clone().into()));
         }
     }
     if wanted.json {
@@ -105,11 +105,6 @@ pub fn run(context: &Context, wanted: &FetchArguments, output: &mut Output) -> R
     }
     output.finish()?;
     Ok(code)
-}
-
-/// The first failure is the command's.
-pub fn first(code: u8, next: u8) -> u8 {
-    if code == exit::SUCCESS { next } else { code }
 }
 
 fn job(content: ContentInfo) -> Job {

@@ -1,7 +1,7 @@
 //! `modelfs pin`, `unpin` and `evict`: which files stay on this machine.
 
 use super::error::Failure;
-use super::fetch::{content_json, first};
+use super::fetch::content_json;
 use super::output::Output;
 use super::verb_arguments::KeepArguments;
 use super::{Context, exit, figures, report};
@@ -15,7 +15,7 @@ pub fn pin(context: &Context, wanted: &KeepArguments, pinned: bool, output: &mut
     for reference in &wanted.references {
         match library.pin(reference, pinned) {
             Ok(contents) => all.extend(contents),
-            Err(error) => code = first(code, report(&error.into())),
+            Err(error) => code = exit::first(code, report(&error.into())),
         }
     }
     if wanted.json {
@@ -37,7 +37,7 @@ pub fn evict(context: &Context, wanted: &KeepArguments, output: &mut Output) -> 
     for reference in &wanted.references {
         match library.evict(reference) {
             Ok(results) => all.extend(results),
-            Err(error) => code = first(code, report(&error.into())),
+            Err(error) => code = exit::first(code, report(&error.into())),
         }
     }
     let mut told: Vec<Value> = Vec::new();
@@ -53,7 +53,7 @@ pub fn evict(context: &Context, wanted: &KeepArguments, output: &mut Output) -> 
             }
             Err(fault) => {
                 value["error"] = json!(fault.to_string());
-                code = first(code, report(&fault.clone().into()));
+                code = exit::first(code, report(&fault.clone().into()));
             }
         }
         told.push(value);

@@ -17,10 +17,7 @@ pub fn run(context: &Context, wanted: &TrustArguments, trusted: bool, output: &m
         match library.set_trusted(reference, trusted) {
             Ok(change) if wanted.json => all.push(change_json(&change, trusted)),
             Ok(change) => output.line(printable(&sentence(&change, trusted)))?,
-            Err(error) => {
-                let failed = report(&error.into());
-                code = if code == exit::SUCCESS { failed } else { code };
-            }
+            Err(error) => code = exit::first(code, report(&error.into())),
         }
     }
     if wanted.json {
