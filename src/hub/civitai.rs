@@ -5,7 +5,7 @@
 //! Not here: signed addresses and JSON (`site`), redirects and credentials (`client`).
 
 use super::answer;
-use super::client::{self, Answer, Body, Timeouts};
+use super::client::{self, Answer, Timeouts};
 use super::listing::{self, RawFile, Sifted};
 use super::measure::{check_identity, page_word};
 use super::pace::CIVITAI_BUDGET;
@@ -27,8 +27,6 @@ const MISSING_TRIES: u32 = 3;
 const MISSING_PAUSE: Duration = Duration::from_millis(500);
 /// Hashes of one question, as many as the hub takes.
 const HASHES_MAX: usize = 100;
-/// Longest error that is read.
-const ERROR_BYTES_MAX: usize = 16 << 10;
 
 pub(super) struct Civitai {
     site: Site,
@@ -217,12 +215,11 @@ impl Civitai {
         let retry_after = answer::retry_after(None, client::text_header(headers, &header::RETRY_AFTER));
         let is_download = answer.url.path().contains("/api/download/");
         let is_version = answer.url.path().contains("/model-versions/");
-        let is_json = content_type.contains("json") && !answer.foreign;
         if matches!(status, 403 | 503) && content_type.contains("html") {
             // The firewall in front of the hub.
             return HubError::Page { host, subject, content_type: page_word(&content_type) };
         }
-        let body = if is_json { read(answer).await } else { Value::Null };
+        let body = client::refusal_of(answer).await;
         let error = text(&body["error"]).unwrap_or_default();
         let message = client::shown(text(&body["message"]).unwrap_or(error), self.site.token());
         match status {
@@ -271,11 +268,6 @@ impl Hub for Civitai {
     ) -> BoxFuture<'a, Result<RangeStream, HubError>> {
         Box::pin(self.open(origin, expected, range))
     }
-}
-
-async fn read(answer: Answer) -> Value {
-    let body = Body::new(answer.response, String::new()).all(ERROR_BYTES_MAX).await.ok().flatten().unwrap_or_default();
-    serde_json::from_slice(&body).unwrap_or_default()
 }
 
 fn text(value: &Value) -> Option<&str> {

@@ -18,6 +18,8 @@ const HOPS_MAX: usize = 20;
 const HEADERS_MAX: usize = 128;
 /// Longest error text that is read from a hub; theirs are under a kilobyte.
 const ERROR_BODY_BYTES_MAX: usize = 16 << 10;
+/// Longest time for an error text: each byte of one that trickles in would start the wait for silence anew.
+const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest part of a hub's own words that is repeated to the user.
 const MESSAGE_CHARS_MAX: usize = 300;
 /// Idle connections are kept this long: longer than the pauses of someone who looks around, shorter than most servers keep them.
@@ -221,12 +223,25 @@ pub(super) async fn message_of(answer: Answer, token: Option<&Secret>) -> String
             if !is_json && !is_text {
                 return String::new();
             }
-            let body = Body::new(answer.response, String::new()).all(ERROR_BODY_BYTES_MAX).await;
-            let body = body.ok().flatten().unwrap_or_default();
+            let body = error_body(answer.response, ERROR_BODY_TIMEOUT).await;
             if is_json { json_message(&body) } else { String::from_utf8_lossy(&body).into_owned() }
         }
     };
     shown(&text, token)
+}
+
+/// The JSON of the hub's own refusal; nothing when it is another's, or none.
+pub(super) async fn refusal_of(answer: Answer) -> serde_json::Value {
+    if answer.foreign || !content_type(answer.response.headers()).contains("json") {
+        return serde_json::Value::Null;
+    }
+    serde_json::from_slice(&error_body(answer.response, ERROR_BODY_TIMEOUT).await).unwrap_or_default()
+}
+
+/// Nothing of a text that is too long or too slow.
+async fn error_body(response: Response, limit: Duration) -> Vec<u8> {
+    let body = Body::new(response, String::new()).all(ERROR_BODY_BYTES_MAX);
+    tokio::time::timeout(limit, body).await.ok().and_then(Result::ok).flatten().unwrap_or_default()
 }
 
 /// `{"error": "…"}`, `{"error": ["…"]}`, `{"errors": [{"message": "…"}]}` or `{"error_description": "…"}`.
@@ -286,6 +301,7 @@ fn causes(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::StreamExt as _;
 
     #[test]
     fn messages_of_every_shape() {
@@ -300,6 +316,15 @@ mod tests {
         ] {
             assert_eq!(json_message(body.as_bytes()), message, "{body}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_error_text_that_does_not_end_is_left() {
+        let started = futures_util::stream::iter([Ok::<_, std::io::Error>("{\"error\":")]);
+        let body = reqwest::Body::wrap_stream(started.chain(futures_util::stream::pending()));
+        let response = Response::from(axum::http::Response::new(body));
+        let read = tokio::time::timeout(Duration::from_secs(30), error_body(response, Duration::from_millis(20)));
+        assert_eq!(read.await.expect("it has a limit of its own"), b"");
     }
 
     #[test]

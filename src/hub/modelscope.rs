@@ -26,8 +26,6 @@ const FOLDERS_MAX: usize = 20_000;
 const LISTING_TRIES: u32 = 3;
 /// Largest file that is taken out of a whole answer when the site ignores a range: such files are small.
 const WHOLE_BYTES_MAX: u64 = 64 << 20;
-/// Longest error that is read.
-const ERROR_BYTES_MAX: usize = 16 << 10;
 /// The hub's numbers of failures.
 const CODE_NO_REPO: u64 = 10_010_205_001;
 const CODE_NO_FILE: u64 = 10_990_101_007;
@@ -230,7 +228,7 @@ impl ModelScope {
         }
         let is_whole = length.is_none_or(|length| length == expected.size_bytes);
         if content_type.contains("json") && length != Some(expected.size_bytes) {
-            let body = read(answer).await;
+            let body = client::refusal_of(answer).await;
             if is_failure(&body) {
                 return Err(self.meaning(200, &body, host, subject));
             }
@@ -253,11 +251,10 @@ impl ModelScope {
                 let status = answer.response.status().as_u16();
                 let headers = answer.response.headers();
                 let retry_after = answer::retry_after(None, client::text_header(headers, &header::RETRY_AFTER));
-                let is_json = client::content_type(headers).contains("json") && !answer.foreign;
                 if status == 429 || status == 503 && retry_after.is_some() {
                     HubError::RateLimited { host, retry_after }
                 } else {
-                    let body = if is_json { read(*answer).await } else { Value::Null };
+                    let body = client::refusal_of(*answer).await;
                     self.meaning(status, &body, host, subject.to_owned())
                 }
             }
@@ -319,11 +316,6 @@ impl Hub for ModelScope {
     ) -> BoxFuture<'a, Result<RangeStream, HubError>> {
         Box::pin(self.open(origin, expected, range))
     }
-}
-
-async fn read(answer: Answer) -> Value {
-    let body = Body::new(answer.response, String::new()).all(ERROR_BYTES_MAX).await.ok().flatten().unwrap_or_default();
-    serde_json::from_slice(&body).unwrap_or_default()
 }
 
 /// Either interface says so in the body, whatever the status is.
