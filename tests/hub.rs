@@ -2,11 +2,11 @@
 
 mod support;
 
-use modelfs::base::{ByteRange, Digest, Locator, RelativePath, RepoId, Revision, Secret};
-use modelfs::hub::{Expected, HubError, HubOptions, HubSet, Origin, RepoListing};
+use modelfs::base::{ByteRange, Digest, RelativePath, RepoId, Revision, Secret};
+use modelfs::hub::{Expected, HubError, HubOptions, HubSet, Origin};
 use modelfs::tree::Source;
-use std::future::Future;
 use std::time::Duration;
+use support::asking::{describe, run, word};
 use support::fake_hub::{Access, Content, FakeHub, Fault, Origin as Server, Place, Rule, SmallFiles};
 
 const COMMIT: &str = "cccccccccccccccccccccccccccccccccccccccc";
@@ -39,14 +39,6 @@ fn client(hub: &FakeHub, token: Option<&str>) -> HubSet {
 
 fn impatient(hub: &FakeHub) -> HubSet {
     HubSet::new(HubOptions { read_timeout: SILENCE, ..options(hub, None) })
-}
-
-fn run<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(work)
-}
-
-fn describe(client: &HubSet, locator: &str) -> Result<RepoListing, HubError> {
-    run(client.describe(&Locator::parse(locator).expect(locator)))
 }
 
 fn origin(repo: &str, path: &str) -> Origin {
@@ -177,12 +169,12 @@ fn refusals_say_what_they_are() {
     hub.repo("org/private").commit(COMMIT).access(Access::Private).lfs(BIG, big());
     hub.repo("org/disabled").commit(COMMIT).access(Access::Disabled).lfs(BIG, big());
     hub.token("hf_other", &[]);
-    let words = |outcome: Result<(), HubError>| match outcome {
+    let told = |outcome: Result<(), HubError>| match outcome {
         Ok(()) => "ok".to_owned(),
         Err(error) => {
             let shown = format!("{error} {}", error.fault());
             assert!(!shown.contains("hf_") && !shown.contains("http://"), "{shown}");
-            format!("{error:?}").split([' ', '{']).next().unwrap_or_default().to_owned()
+            word(&error)
         }
     };
     for (locator, token, expected) in [
@@ -196,7 +188,7 @@ fn refusals_say_what_they_are() {
         ("hf:org/name@v9", None, "RevisionNotFound"),
         ("hf:org/name/none.bin", None, "EntryNotFound"),
     ] {
-        assert_eq!(words(describe(&client(&hub, token), locator).map(drop)), expected, "{locator} {token:?}");
+        assert_eq!(told(describe(&client(&hub, token), locator).map(drop)), expected, "{locator} {token:?}");
     }
     for (repo, path, token, expected) in [
         ("org/gated", BIG, None, "Gated"),
@@ -208,7 +200,7 @@ fn refusals_say_what_they_are() {
         ("org/name", BIG, Some("hf_bad"), "BadToken"),
     ] {
         let outcome = run(read(&client(&hub, token), &origin(repo, path), &expected_big(), 0, 10));
-        assert_eq!(words(outcome.map(drop)), expected, "{repo} {path} {token:?}");
+        assert_eq!(told(outcome.map(drop)), expected, "{repo} {path} {token:?}");
     }
     assert_eq!(hub.cdn_credentials_seen(), 0);
 }

@@ -3,10 +3,10 @@
 mod support;
 
 use modelfs::base::{Digest, FileChoice, Locator, Secret};
-use modelfs::hub::{HubError, HubOptions, HubSet, RepoListing};
+use modelfs::hub::{HubOptions, HubSet};
 use modelfs::tree::Source;
 use std::fs;
-use std::future::Future;
+use support::asking::{describe, run, word};
 use support::fake_civitai::{Access, FakeCivitai, File, Version};
 use support::fake_hub::{Content, sha256_of, sha256_of_file};
 use support::mounted::{Fuse, Sandbox, fuse_or_skip, modelfs_xattr};
@@ -24,18 +24,6 @@ fn sandbox_for(hub: &FakeCivitai) -> Sandbox {
 fn client(hub: &FakeCivitai, key: Option<&str>) -> HubSet {
     let civitai_token = key.map(|key| Secret::new(key.to_owned()));
     HubSet::new(HubOptions { civitai_endpoint: hub.origins.endpoint(), civitai_token, ..HubOptions::default() })
-}
-
-fn run<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(work)
-}
-
-fn describe(client: &HubSet, text: &str) -> Result<RepoListing, HubError> {
-    run(client.describe(&Locator::parse(text).expect(text)))
-}
-
-fn word(error: &HubError) -> String {
-    format!("{error:?}").split([' ', '{']).next().unwrap_or_default().to_owned()
 }
 
 #[test]

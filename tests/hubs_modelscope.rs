@@ -2,11 +2,11 @@
 
 mod support;
 
-use modelfs::base::{Locator, Secret};
-use modelfs::hub::{HubError, HubOptions, HubSet, RepoListing};
+use modelfs::base::Secret;
+use modelfs::hub::{HubError, HubOptions, HubSet};
 use std::fs;
-use std::future::Future;
 use std::time::{Duration, Instant};
+use support::asking::{describe, run, word};
 use support::fake_hub::{FakeHub, Fault, Place, Rule, sha256_of, sha256_of_file};
 use support::fake_modelscope::{FakeModelScope, SmallRange, session_of};
 use support::mounted::{Fuse, Sandbox, eventually, fuse_or_skip, modelfs_xattr};
@@ -27,18 +27,6 @@ fn sandbox_for(hub: &FakeModelScope) -> Sandbox {
 fn client(hub: &FakeModelScope) -> HubSet {
     let modelscope_token = Some(Secret::new(TOKEN.to_owned()));
     HubSet::new(HubOptions { modelscope_endpoint: hub.origins.endpoint(), modelscope_token, ..HubOptions::default() })
-}
-
-fn run<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(work)
-}
-
-fn describe(client: &HubSet, text: &str) -> Result<RepoListing, HubError> {
-    run(client.describe(&Locator::parse(text).expect(text)))
-}
-
-fn word(error: &HubError) -> String {
-    format!("{error:?}").split([' ', '{']).next().unwrap_or_default().to_owned()
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What integration tests stand on: a hub on this machine, sample models, and sandboxes with a mount.
 #![allow(dead_code, unused_imports, reason = "each test program uses its own part")]
 
+pub mod asking;
 pub mod fake_civitai;
 pub mod fake_hub;
 pub mod fake_modelscope;
