@@ -196,28 +196,22 @@ impl Civitai {
     }
 
     async fn refused(&self, refusal: Refusal, subject: &str) -> HubError {
-        let error = match refusal {
-            Refusal::Status(answer) => self.failure(*answer, subject.to_owned()).await,
-            Refusal::Final(error) => error,
-        };
-        if let HubError::RateLimited { retry_after, .. } = &error {
-            self.site.rest(*retry_after);
-        }
-        error
+        self.site.refused(refusal, |answer| self.failure(answer, subject.to_owned())).await
     }
 
     /// Tells what a refusing answer means (section B2 of the protocol notes).
     async fn failure(&self, answer: Answer, subject: String) -> HubError {
         let host = client::host_of(&answer.url);
         let status = answer.response.status().as_u16();
-        let headers = answer.response.headers();
-        let content_type = client::content_type(headers);
-        let retry_after = answer::retry_after(None, client::text_header(headers, &header::RETRY_AFTER));
+        let content_type = client::content_type(answer.response.headers());
         let is_download = answer.url.path().contains("/api/download/");
         let is_version = answer.url.path().contains("/model-versions/");
         if matches!(status, 403 | 503) && content_type.contains("html") {
             // The firewall in front of the hub.
             return HubError::Page { host, subject, content_type: page_word(&content_type) };
+        }
+        if let Some(busy) = client::busy(&answer) {
+            return busy;
         }
         let body = client::refusal_of(answer).await;
         let error = text(&body["error"]).unwrap_or_default();
@@ -228,7 +222,7 @@ impl Civitai {
             401 if self.site.token().is_some() => HubError::BadToken { host },
             401 => HubError::LoginRequired { host, subject },
             403 if error == "Early Access" => {
-                let until = text(&body["deadline"]).map(|until| client::shown(until, None));
+                let until = text(&body["deadline"]).map(|until| client::shown(until, self.site.token()));
                 HubError::EarlyAccess { host, subject, until }
             }
             403 => HubError::Forbidden { host, subject, message },
@@ -236,9 +230,7 @@ impl Civitai {
             404 if is_version => HubError::RevisionNotFound { host, subject },
             404 => HubError::RepoNotFound { host, subject },
             410 => HubError::Archived { host, subject },
-            429 => HubError::RateLimited { host, retry_after },
             451 => HubError::RegionBlocked { host },
-            503 if retry_after.is_some() => HubError::RateLimited { host, retry_after },
             _ => HubError::Status { host, subject, status, message },
         }
     }

@@ -230,6 +230,20 @@ pub(super) async fn message_of(answer: Answer, token: Option<&Secret>) -> String
     shown(&text, token)
 }
 
+/// A server that asks to come back later: 429, or 503 with a time.
+pub(super) fn busy(answer: &Answer) -> Option<HubError> {
+    const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+    let headers = answer.response.headers();
+    let retry_after =
+        answer::retry_after(text_header(headers, &RATE_LIMIT), text_header(headers, &header::RETRY_AFTER));
+    let is_busy = match answer.response.status().as_u16() {
+        429 => true,
+        503 => retry_after.is_some(),
+        _ => false,
+    };
+    is_busy.then(|| HubError::RateLimited { host: host_of(&answer.url), retry_after })
+}
+
 /// The JSON of the hub's own refusal; nothing when it is another's, or none.
 pub(super) async fn refusal_of(answer: Answer) -> serde_json::Value {
     if answer.foreign || !content_type(answer.response.headers()).contains("json") {

@@ -90,8 +90,7 @@ impl HuggingFace {
         let commit = info.sha.as_deref().and_then(|sha| Revision::new(sha).ok()).filter(Revision::is_commit);
         let commit = commit.ok_or_else(|| malformed("it does not say which commit this is"))?;
         let raw = self.tree(&repo, &commit).await?;
-        let wanted = |file: &RawFile| path.is_none_or(|path| is_at_or_under(&file.path, path.as_str()));
-        let sifted = listing::sift(raw.into_iter().filter(wanted));
+        let sifted = listing::sift_under(path, raw);
         if let Some(path) = path.filter(|_| sifted.files.is_empty() && sifted.refused.is_empty()) {
             return Err(HubError::EntryNotFound { host, subject: format!("{repo}/{path}") });
         }
@@ -198,14 +197,7 @@ impl HuggingFace {
     }
 
     async fn refused(&self, refusal: Refusal, subject: &str) -> HubError {
-        let error = match refusal {
-            Refusal::Status(answer) => self.failure(*answer, subject).await,
-            Refusal::Final(error) => error,
-        };
-        if let HubError::RateLimited { retry_after, .. } = &error {
-            self.site.rest(*retry_after);
-        }
-        error
+        self.site.refused(refusal, |answer| self.failure(answer, subject)).await
     }
 
     /// Tells what a refusing answer means. Codes and messages count before the status (section A2 of the protocol notes).
@@ -216,11 +208,9 @@ impl HuggingFace {
         let status = answer.response.status().as_u16();
         let headers = answer.response.headers();
         let code = client::text_header(headers, &CODE).unwrap_or_default().to_owned();
-        let rate_limit = HeaderName::from_static("ratelimit");
-        let retry_after = answer::retry_after(
-            client::text_header(headers, &rate_limit),
-            client::text_header(headers, &header::RETRY_AFTER),
-        );
+        if let Some(busy) = client::busy(&answer) {
+            return busy;
+        }
         let foreign = answer.foreign;
         let is_api = answer.url.path().contains("/api/models/");
         let with_token = self.site.token().is_some();
@@ -237,8 +227,6 @@ impl HuggingFace {
             (_, 404) if !foreign && is_api => HubError::RepoNotFound { host, subject },
             (_, 404) if !foreign => HubError::EntryNotFound { host, subject },
             (_, 410) => HubError::EntryNotFound { host, subject },
-            (_, 429) => HubError::RateLimited { host, retry_after },
-            (_, 503) if retry_after.is_some() => HubError::RateLimited { host, retry_after },
             _ => HubError::Status { host, subject, status, message },
         }
     }
@@ -288,10 +276,6 @@ impl WireEntry {
 
 fn is_git_sha1(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-fn is_at_or_under(path: &str, folder: &str) -> bool {
-    path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 #[cfg(test)]

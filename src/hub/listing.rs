@@ -29,6 +29,14 @@ pub(super) struct Sifted {
     pub folded: Vec<(RelativePath, RelativePath)>,
 }
 
+/// What is at a path or below it; without one, everything.
+pub(super) fn sift_under(path: Option<&RelativePath>, raw: impl IntoIterator<Item = RawFile>) -> Sifted {
+    let is_at_or_under = |file: &RawFile, folder: &RelativePath| {
+        file.path.strip_prefix(folder.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    sift(raw.into_iter().filter(|file| path.is_none_or(|path| is_at_or_under(file, path))))
+}
+
 /// Keeps what can be shown and says why the rest cannot.
 pub(super) fn sift(raw: impl IntoIterator<Item = RawFile>) -> Sifted {
     let mut kept: BTreeMap<RelativePath, RemoteFile> = BTreeMap::new();
@@ -130,6 +138,18 @@ mod tests {
         assert_eq!(kept, ["a/c.bin", "b.bin"]);
         assert_eq!(sifted.refused.len(), hostile.len());
         assert!(sifted.refused.iter().all(|(name, _)| !name.chars().any(char::is_control) && name.len() < 1000));
+    }
+
+    #[test]
+    fn a_folder_is_no_beginning_of_a_name() {
+        let under = |path: &str| -> Vec<String> {
+            let path = RelativePath::new(path).expect("a path");
+            let all = ["a/b/c", "a/b/d/e", "a/bc", "b"].map(|path| raw(path, Some(1)));
+            sift_under(Some(&path), all).files.iter().map(|file| file.path.to_string()).collect()
+        };
+        assert_eq!(under("a/b"), ["a/b/c", "a/b/d/e"]);
+        assert_eq!(under("a/bc"), ["a/bc"]);
+        assert_eq!(under("a/b/c/x"), [""; 0]);
     }
 
     #[test]

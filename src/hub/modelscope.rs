@@ -54,8 +54,7 @@ impl ModelScope {
         // The branch stays and what it means changes, so the newest commit among the files names this state.
         let newest = entries.iter().max_by_key(|entry| entry["CommittedDate"].as_u64().unwrap_or(0));
         let commit = newest.and_then(|entry| text(&entry["Revision"])).and_then(|text| Revision::new(text).ok());
-        let wanted = |file: &RawFile| path.is_none_or(|path| is_at_or_under(&file.path, path.as_str()));
-        let sifted = listing::sift(entries.iter().filter_map(file_of).filter(wanted));
+        let sifted = listing::sift_under(path, entries.iter().filter_map(file_of));
         if sifted.files.is_empty() && sifted.refused.is_empty() {
             let subject = path.map_or_else(|| repo.to_string(), |path| format!("{repo}/{path}"));
             return Err(HubError::EntryNotFound { host, subject });
@@ -244,25 +243,14 @@ impl ModelScope {
     }
 
     async fn refused(&self, refusal: Refusal, subject: &str) -> HubError {
-        let error = match refusal {
-            Refusal::Final(error) => error,
-            Refusal::Status(answer) => {
-                let host = client::host_of(&answer.url);
-                let status = answer.response.status().as_u16();
-                let headers = answer.response.headers();
-                let retry_after = answer::retry_after(None, client::text_header(headers, &header::RETRY_AFTER));
-                if status == 429 || status == 503 && retry_after.is_some() {
-                    HubError::RateLimited { host, retry_after }
-                } else {
-                    let body = client::refusal_of(*answer).await;
-                    self.meaning(status, &body, host, subject.to_owned())
-                }
+        let failure = async |answer: Answer| {
+            if let Some(busy) = client::busy(&answer) {
+                return busy;
             }
+            let (host, status) = (client::host_of(&answer.url), answer.response.status().as_u16());
+            self.meaning(status, &client::refusal_of(answer).await, host, subject.to_owned())
         };
-        if let HubError::RateLimited { retry_after, .. } = &error {
-            self.site.rest(*retry_after);
-        }
-        error
+        self.site.refused(refusal, failure).await
     }
 
     /// What a failure is, by its number, its word or its status, in that order.
@@ -330,10 +318,6 @@ fn text(value: &Value) -> Option<&str> {
 
 fn is_folder(entry: &Value) -> bool {
     text(&entry["Type"]) == Some("tree")
-}
-
-fn is_at_or_under(path: &str, folder: &str) -> bool {
-    path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Nothing for folders and for git's own files, which the hub's clients skip too.

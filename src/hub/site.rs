@@ -124,11 +124,22 @@ impl Site {
         self.client()?.send(Request { url, credential, range, json, subject }).await
     }
 
-    /// The hub asked to come back later: nobody calls it until then.
-    pub fn rest(&self, wait: Option<Duration>) {
-        if let Some(wait) = wait {
-            self.pace.quiet(wait);
+    /// The error that a refusal is; `meaning` tells it of an answer. Where the hub asked to come back later, nobody calls
+    /// it until then.
+    pub async fn refused<F: Future<Output = HubError>>(
+        &self,
+        refusal: Refusal,
+        meaning: impl FnOnce(Answer) -> F,
+    ) -> HubError {
+        let error = match refusal {
+            Refusal::Status(answer) => meaning(*answer).await,
+            // Also the turn that was not given: that is our own count, which needs no rest.
+            Refusal::Final(error) => return error,
+        };
+        if let HubError::RateLimited { retry_after: Some(wait), .. } = &error {
+            self.pace.quiet(*wait);
         }
+        error
     }
 
     /// One JSON answer with its headers.

@@ -158,13 +158,12 @@ fn revision_of(mark: &str) -> Revision {
 async fn failure(answer: Answer, subject: String) -> HubError {
     let host = client::host_of(&answer.url);
     let status = answer.response.status().as_u16();
-    let headers = answer.response.headers();
-    let retry_after = answer::retry_after(None, client::text_header(headers, &header::RETRY_AFTER));
+    if let Some(busy) = client::busy(&answer) {
+        return busy;
+    }
     match status {
         401 | 403 => HubError::Forbidden { host, subject, message: client::message_of(answer, None).await },
         404 | 410 => HubError::EntryNotFound { host, subject },
-        429 => HubError::RateLimited { host, retry_after },
-        503 if retry_after.is_some() => HubError::RateLimited { host, retry_after },
         _ => HubError::Status { host, subject, status, message: client::message_of(answer, None).await },
     }
 }
