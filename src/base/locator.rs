@@ -4,7 +4,7 @@
 //! are those of the command line (`hf:org/name@rev/path`, `civitai:1@2`) and of pages as people paste them.
 //! Not here: the addresses that are asked (`hub`).
 
-use super::web_address::decoded;
+use super::web_address::{decoded, shown};
 use super::{NameError, RelativePath, WebAddress};
 use std::fmt;
 use std::path::PathBuf;
@@ -184,7 +184,7 @@ impl Locator {
         if text.starts_with("https://") || text.starts_with("http://") {
             return WebAddress::parse(text).map(Self::Web);
         }
-        Err(LocatorError::Scheme(text.to_owned()))
+        Err(LocatorError::Scheme(shown(text)))
     }
 
     /// Whether a text is meant as one of these forms, well written or not.
@@ -418,6 +418,14 @@ mod tests {
             assert!(Locator::is_meant(text), "{text}");
         }
         assert!(!Locator::is_meant("loras/x.safetensors"));
+    }
+
+    #[test]
+    fn what_is_refused_is_repeated_without_its_secrets() {
+        for text in ["ftp://h/x?token=hunter2", "HTTPS://user:hunter2@h/x", "s3://k:hunter2@h/x", "x?key=hunter2"] {
+            let error = Locator::parse(text).expect_err(text);
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
     }
 
     #[test]

@@ -6,27 +6,13 @@
 
 use super::{EntryName, LocatorError, RelativePath, RepoId};
 
-/// Parameters that grant access: they are not kept. Compared without regard to case.
-const SECRET_PARAMETERS: [&str; 16] = [
-    "token",
-    "access_token",
-    "auth",
-    "auth_key",
-    "authorization",
-    "api_key",
-    "apikey",
-    "key",
-    "key-pair-id",
-    "password",
-    "policy",
-    "secret",
-    "sig",
-    "signature",
-    "sign",
-    "expires",
-];
+/// Parameters that grant access: they are not kept. Letters and digits are compared, without regard to case.
+const SECRET_PARAMETERS: [&str; 10] =
+    ["auth", "authkey", "authorization", "key", "keypairid", "policy", "sig", "sign", "expires", "jwt"];
+/// Words in the names of such parameters: `private_token`, `accessToken`, `AWSAccessKeyId`, `X-Signature`.
+const SECRET_WORDS: [&str; 7] = ["token", "secret", "signature", "password", "apikey", "accesskey", "credential"];
 /// Beginnings of the parameters that object stores sign with.
-const SECRET_PREFIXES: [&str; 3] = ["x-amz-", "x-goog-", "x-oss-"];
+const SECRET_PREFIXES: [&str; 3] = ["xamz", "xgoog", "xoss"];
 
 /// One file on the web.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -103,8 +89,14 @@ impl std::fmt::Display for WebAddress {
 
 fn without_secrets(query: &str) -> String {
     let is_secret = |parameter: &&str| {
-        let name = parameter.split('=').next().unwrap_or_default().to_ascii_lowercase();
-        SECRET_PARAMETERS.contains(&name.as_str()) || SECRET_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        // A server decodes the name, so an escape in it hides nothing from the server.
+        let name = decoded(parameter.split('=').next().unwrap_or_default());
+        let Some(name) = name else { return true };
+        let letters = name.chars().filter(char::is_ascii_alphanumeric);
+        let name: String = letters.map(|letter| letter.to_ascii_lowercase()).collect();
+        SECRET_PARAMETERS.contains(&name.as_str())
+            || SECRET_WORDS.iter().any(|word| name.contains(word))
+            || SECRET_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
     };
     query.split('&').filter(|parameter| !parameter.is_empty() && !is_secret(parameter)).collect::<Vec<_>>().join("&")
 }
@@ -146,7 +138,7 @@ pub(super) fn decoded(text: &str) -> Option<String> {
 }
 
 /// The part of an address that can be repeated to its user: what follows may be a secret.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     const SHOWN_CHARS_MAX: usize = 200;
     let text = text.split(['?', '#']).next().unwrap_or_default();
     let text = match text.split_once("://") {
@@ -167,6 +159,11 @@ mod tests {
             ("https://h.example:443/x.gguf#part", "https://h.example/x.gguf"),
             ("http://127.0.0.1:8080/x.gguf?download=true&token=abc", "http://127.0.0.1:8080/x.gguf?download=true"),
             ("https://h.example/x.gguf?X-Amz-Signature=1&Signature=2&Expires=3", "https://h.example/x.gguf"),
+            (
+                "https://h.example/x.gguf?accessToken=1&private_token=2&AWSAccessKeyId=3&author=a",
+                "https://h.example/x.gguf?author=a",
+            ),
+            ("https://h.example/x.gguf?%74oken=1&X-Amz%2DDate=2&%ff=3&part=a", "https://h.example/x.gguf?part=a"),
             ("https://h.example/a b/ü.bin", "https://h.example/a%20b/%C3%BC.bin"),
             ("https://h.example/x.bin?path=a/b", "https://h.example/x.bin?path=a%2Fb"),
             ("https://xn--bcher-kva.example/x.bin", "https://xn--bcher-kva.example/x.bin"),
