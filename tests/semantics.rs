@@ -687,7 +687,8 @@ fn attributes_of_origin(scene: &Scene) {
     assert!(sources.as_array().is_some_and(|all| !all.is_empty()), "{sources}");
     assert_eq!(remote["user.modelfs.name"], "big.safetensors");
     let url = &remote["user.xdg.origin.url"];
-    assert!(url.starts_with("http") && url.contains("/org/name/blob/") && url.ends_with(BIG), "{url}");
+    let pages = format!("{}/org/name/blob/", scene.hub.endpoint());
+    assert!(url.starts_with(&pages) && url.ends_with(BIG), "`info` and the attribute name one page: {url}");
     assert_eq!(remote.get("user.modelfs.tags"), remote.get("user.xdg.tags"));
 }
 

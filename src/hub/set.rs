@@ -6,6 +6,7 @@ use super::folder::Folder;
 use super::hugging_face::HuggingFace;
 use super::modelscope::ModelScope;
 use super::search::{FoundPage, Question};
+use super::site::parse_endpoint;
 use super::web::Web;
 use super::{Expected, Hub, HubError, Known, Origin, RangeStream, RepoListing};
 use crate::base::{ByteRange, Digest, Locator, Secret};
@@ -54,6 +55,14 @@ impl Default for HubOptions {
             connect_timeout: CONNECT_TIMEOUT,
             read_timeout: READ_TIMEOUT,
         }
+    }
+}
+
+impl HubOptions {
+    /// Where people open the pages of Hugging Face: the endpoint as it is asked, or the hub itself where that is none.
+    pub fn hf_pages(&self) -> String {
+        let endpoint = parse_endpoint(&self.hf_endpoint).map(String::from);
+        endpoint.as_deref().unwrap_or(HUGGING_FACE_ENDPOINT).trim_end_matches('/').to_owned()
     }
 }
 
@@ -139,6 +148,19 @@ pub fn source_of(locator: &Locator) -> Source {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_are_those_of_the_endpoint_without_what_it_must_not_hold() {
+        for (endpoint, pages) in [
+            ("https://mirror.example/hf/?token=hunter2", "https://mirror.example/hf"),
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("https://user:hunter2@mirror.example", HUGGING_FACE_ENDPOINT),
+            ("none", HUGGING_FACE_ENDPOINT),
+        ] {
+            let options = HubOptions { hf_endpoint: endpoint.to_owned(), ..HubOptions::default() };
+            assert_eq!(options.hf_pages(), pages);
+        }
+    }
 
     #[tokio::test]
     async fn offline_fails_at_once_and_a_bad_endpoint_only_when_used() {

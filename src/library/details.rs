@@ -6,6 +6,7 @@ use super::{Library, LibraryError, ModelDetails, OriginInfo, danger, judging, or
 use crate::base::{BlobState, ModelType, RelativePath};
 use crate::catalog::{BlobRow, CatalogError, LinkRow, ModelRow, OriginRow, Reader};
 use crate::classify;
+use crate::hub::HubOptions;
 use crate::store::{FileStamp, PartialKey};
 use crate::tree::{self, Occupant, Target};
 
@@ -32,7 +33,7 @@ fn gather(library: &Library, r: &Reader<'_>, model: &ModelRow, blob: &BlobRow) -
     let hashes = blob.hashes.as_ref();
     let link = r.link(blob.id)?;
     let header = judging::kept_header(r, blob)?;
-    let endpoint = &library.options().hubs.hf_endpoint;
+    let hubs = &library.options().hubs;
     Ok(ModelDetails {
         summary: summary(model, blob, sources),
         bytes_present: if is_here(blob) { blob.size_bytes } else { 0 },
@@ -48,7 +49,7 @@ fn gather(library: &Library, r: &Reader<'_>, model: &ModelRow, blob: &BlobRow) -
         tags: model.tags.iter().map(|tag| tag.as_str().to_owned()).collect(),
         creator: model.creator.as_ref().map(|creator| creator.as_str().to_owned()),
         license: model.license.clone(),
-        origins: r.origins(blob.id)?.into_iter().map(|origin| origin_info(origin, endpoint)).collect(),
+        origins: r.origins(blob.id)?.into_iter().map(|origin| origin_info(origin, hubs)).collect(),
         paths: paths(r, Some(model), blob)?,
         error: link.as_ref().and_then(link_problem).or_else(|| blob.error.clone()),
         linked_path: link.map(|link| link.path),
@@ -63,8 +64,8 @@ const fn is_adapter(model_type: ModelType) -> bool {
     matches!(model_type, ModelType::Lora | ModelType::Lycoris | ModelType::MotionLora | ModelType::LlmLora)
 }
 
-fn origin_info(origin: OriginRow, endpoint: &str) -> OriginInfo {
-    let page_url = origins::page_url_at(endpoint, &origin);
+fn origin_info(origin: OriginRow, hubs: &HubOptions) -> OriginInfo {
+    let page_url = origins::page_url(hubs, &origin);
     let OriginRow { source, repo, revision, path } = origin;
     OriginInfo { source: source.as_str().to_owned(), repo, revision, path, page_url }
 }

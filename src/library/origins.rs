@@ -4,7 +4,7 @@
 
 use crate::base::{RelativePath, RepoId, Revision, WebAddress};
 use crate::catalog::OriginRow;
-use crate::hub::{Origin, RemoteFile, RepoListing};
+use crate::hub::{HubOptions, Origin, RemoteFile, RepoListing};
 use crate::tree::Source;
 
 /// Digits of an AutoV2, the short form of a sha256 that model pages print.
@@ -40,18 +40,11 @@ pub(super) fn fetchable(row: &OriginRow) -> Option<Origin> {
     })
 }
 
-/// The page a person can open, never a signed address; nothing for a local path.
-pub(super) fn page_url(origin: &OriginRow) -> Option<String> {
-    page_url_at("https://huggingface.co", origin)
-}
-
-/// The same where Hugging Face is asked at another place.
-pub(super) fn page_url_at(hf_endpoint: &str, origin: &OriginRow) -> Option<String> {
+/// The page a person can open, never a signed address; nothing for a local path. A mirror of Hugging Face has its pages.
+pub(super) fn page_url(hubs: &HubOptions, origin: &OriginRow) -> Option<String> {
     let OriginRow { source, repo, revision, path } = origin;
     match source {
-        Source::HuggingFace => {
-            Some(format!("{}/{repo}/blob/{revision}/{}", hf_endpoint.trim_end_matches('/'), escaped(path)))
-        }
+        Source::HuggingFace => Some(format!("{}/{repo}/blob/{}/{}", hubs.hf_pages(), escaped(revision), escaped(path))),
         Source::Civitai => Some(format!("https://civitai.com/models/{repo}?modelVersionId={revision}")),
         Source::ModelScope => {
             Some(format!("https://modelscope.cn/models/{repo}/file/view/{}/{}", escaped(revision), escaped(path)))
@@ -90,6 +83,7 @@ mod tests {
 
     #[test]
     fn a_page_is_named_by_repository_revision_and_escaped_path() {
+        let page_url = |origin: &OriginRow| page_url(&HubOptions::default(), origin);
         let url = page_url(&origin(Source::HuggingFace, "vae/my model#1?.safetensors"));
         assert_eq!(url.as_deref(), Some("https://huggingface.co/org/name/blob/main/vae/my%20model%231%3F.safetensors"));
         assert_eq!(page_url(&origin(Source::Local, "/data/a.safetensors")), None);

@@ -10,6 +10,7 @@ use super::facts::Known;
 use crate::base::{BlobId, BlobState, Fault, FaultKind, InodeNo};
 use crate::catalog::{ModelRow, OriginRow};
 use crate::fetch::{Activity, Progress};
+use crate::hub::HubOptions;
 use crate::tree::{NodeKind, Source};
 use serde_json::json;
 use std::sync::Arc;
@@ -21,12 +22,13 @@ const ORIGIN_URL: &str = "user.xdg.origin.url";
 pub(super) const XDG_TAGS: &str = "user.xdg.tags";
 
 /// Everything that is asked about one file at one moment.
-struct Subject {
+struct Subject<'a> {
     known: Arc<Known>,
     progress: Option<Progress>,
+    hubs: &'a HubOptions,
 }
 
-type Value = fn(&Subject) -> Option<String>;
+type Value = fn(&Subject<'_>) -> Option<String>;
 
 /// Every attribute and where its value comes from, in the order in which they are listed.
 const ATTRIBUTES: &[(&str, Value)] = &[
@@ -36,7 +38,7 @@ const ATTRIBUTES: &[(&str, Value)] = &[
     ("user.modelfs.size", |subject| Some(subject.known.blob.size_bytes.to_string())),
     ("user.modelfs.speed", |subject| Some(subject.progress.as_ref()?.bytes_per_s?.to_string())),
     ("user.modelfs.eta", |subject| Some(subject.progress.as_ref()?.eta?.as_secs().to_string())),
-    ("user.modelfs.error", Subject::error),
+    ("user.modelfs.error", |subject| subject.error()),
     ("user.modelfs.sha256", |subject| Some(subject.known.blob.sha256?.to_string())),
     ("user.modelfs.blake3", |subject| Some(subject.known.blob.hashes.as_ref()?.blake3.to_string())),
     ("user.modelfs.crc32", |subject| subject.known.blob.hashes.as_ref().map(|hashes| origins::hex(&hashes.crc32))),
@@ -55,20 +57,20 @@ const ATTRIBUTES: &[(&str, Value)] = &[
     ("user.modelfs.safety", |subject| Some(subject.known.blob.safety?.to_string())),
     ("user.modelfs.trusted", |subject| subject.known.blob.trusted.then(|| "1".to_owned())),
     ("user.modelfs.source", |subject| Some(subject.source()?.as_str().to_owned())),
-    ("user.modelfs.sources", Subject::sources),
+    ("user.modelfs.sources", |subject| subject.sources()),
     ("user.modelfs.name", |subject| {
         Some(subject.model().map_or(&subject.known.blob.name, |model| &model.name).to_string())
     }),
     ("user.modelfs.creator", |subject| subject.model()?.creator.as_ref().map(ToString::to_string)),
     ("user.modelfs.license", |subject| subject.model()?.license.clone()),
-    ("user.modelfs.tags", Subject::tags),
+    ("user.modelfs.tags", |subject| subject.tags()),
     ("user.modelfs.trigger_words", |subject| joined(&subject.model()?.trigger_words)),
     (PINNED, |subject| Some(u8::from(subject.known.pinned).to_string())),
-    (ORIGIN_URL, Subject::page_url),
-    (XDG_TAGS, Subject::tags),
+    (ORIGIN_URL, |subject| subject.page_url()),
+    (XDG_TAGS, |subject| subject.tags()),
 ];
 
-impl Subject {
+impl Subject<'_> {
     fn model(&self) -> Option<&ModelRow> {
         self.known.models.first()
     }
@@ -133,7 +135,7 @@ impl Subject {
     }
 
     fn page_url(&self) -> Option<String> {
-        self.known.origins.iter().find_map(origins::page_url)
+        self.known.origins.iter().find_map(|origin| origins::page_url(self.hubs, origin))
     }
 }
 
@@ -217,12 +219,12 @@ impl Mounted {
         }
     }
 
-    fn subject(&self, ino: InodeNo) -> Option<Subject> {
+    fn subject(&self, ino: InodeNo) -> Option<Subject<'_>> {
         let blob = self.blob_of(ino)?;
         // A catalog that cannot be read is told by the follower; an attribute is then merely absent.
         let known = self.inner.facts.of(blob).ok().flatten()?;
         let progress = self.inner.progress(blob, &known.blob);
-        Some(Subject { known, progress })
+        Some(Subject { known, progress, hubs: &self.inner.library.options().hubs })
     }
 }
 
