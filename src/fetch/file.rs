@@ -294,7 +294,7 @@ impl File {
     /// All places rest: comes back then, or gives up when nothing has arrived for too long.
     fn rest(self: &Arc<Self>, state: &mut State, until: Instant) -> Option<Deed> {
         let patience = self.shared.options.read_timeout;
-        let down = |source| self.shared.outages.lasts(source, Instant::now(), patience);
+        let down = |origin: &Origin| self.shared.outages.lasts(origin, Instant::now(), patience);
         // Another content has waited for this hub in vain.
         if state.requests.is_empty()
             && state.origins.unreached(down)

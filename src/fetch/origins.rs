@@ -5,7 +5,6 @@
 //! means (`HubError::response`).
 
 use crate::hub::{HubError, Origin, Response};
-use crate::tree::Source;
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
@@ -135,9 +134,9 @@ impl Origins {
     }
 
     /// Whether every place that is left belongs to a hub that is down, and none only asked for a pause.
-    pub fn unreached(&self, down: impl Fn(Source) -> bool) -> bool {
+    pub fn unreached(&self, down: impl Fn(&Origin) -> bool) -> bool {
         let left = || self.places.iter().filter(|place| !place.lied && place.refused.is_none());
-        left().next().is_some() && left().all(|place| place.failures > 0 && down(place.origin.source))
+        left().next().is_some() && left().all(|place| place.failures > 0 && down(&place.origin))
     }
 
     /// Somebody tries anew: places that refused or could not be reached are asked again.
@@ -175,6 +174,7 @@ fn jittered(pause: Duration) -> Duration {
 mod tests {
     use super::*;
     use crate::base::{RelativePath, RepoId, Revision};
+    use crate::tree::Source;
 
     fn origin(repo: &str) -> Origin {
         Origin {

@@ -70,7 +70,7 @@ impl Ticket {
             HubError::Unreachable { .. } | HubError::TimedOut { .. } => Trouble::Unreached(error),
             error => Trouble::Hub(error),
         })?;
-        file.shared.outages.ended(self.origin.source);
+        file.shared.outages.ended(&self.origin);
         let mut writing = None;
         let received = self.receive(&mut stream, &mut writing).await;
         drop(stream);
@@ -147,11 +147,11 @@ impl Ticket {
                 Err(Trouble::Disk(error)) => Some(error),
                 Err(Trouble::Panicked) => Some(self.file.broken("a task of it panicked")),
                 Err(Trouble::Hub(error)) => {
-                    self.file.shared.outages.ended(self.origin.source);
+                    self.file.shared.outages.ended(&self.origin);
                     self.hub_failed(&mut state, request.origin, error)
                 }
                 Err(Trouble::Unreached(error)) => {
-                    self.file.shared.outages.began(self.origin.source, Instant::now());
+                    self.file.shared.outages.began(&self.origin, Instant::now());
                     self.hub_failed(&mut state, request.origin, error)
                 }
             };
