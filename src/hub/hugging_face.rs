@@ -6,7 +6,7 @@
 
 use super::answer;
 use super::client::{self, Answer, Timeouts};
-use super::listing::{self, RawFile};
+use super::listing::{self, FILES_MAX, RawFile};
 use super::measure::check_identity;
 use super::pace::HUGGING_FACE_BUDGET;
 use super::search::{FoundPage, Question};
@@ -19,9 +19,8 @@ use reqwest::Url;
 use reqwest::header::{self, HeaderName};
 use serde::Deserialize;
 
-/// Most pages of one listing, and most files: ten times the hub's own recommended limit of 100,000 files.
+/// Most pages of one listing: twice what `FILES_MAX` takes with a thousand on each.
 const PAGES_MAX: usize = 2000;
-const FILES_MAX: usize = 1_000_000;
 const DEFAULT_REVISION: &str = "main";
 
 pub(super) struct HuggingFace {

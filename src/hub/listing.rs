@@ -9,6 +9,8 @@ use unicode_normalization::UnicodeNormalization;
 
 /// How much of a refused name is shown.
 pub(super) const NAME_SHOWN_CHARS_MAX: usize = 120;
+/// Most files of one repository: ten times as many as Hugging Face recommends at most.
+pub(super) const FILES_MAX: usize = 1_000_000;
 /// Largest file that is believed: a pebibyte, far over any model and far under where arithmetic could overflow.
 const FILE_BYTES_MAX: u64 = 1 << 50;
 

@@ -6,7 +6,7 @@
 
 use super::answer;
 use super::client::{self, Answer, Body, Timeouts};
-use super::listing::{self, RawFile};
+use super::listing::{self, FILES_MAX, RawFile};
 use super::measure::{check_identity, page_word, refuse_compressed};
 use super::pace::MODELSCOPE_BUDGET;
 use super::site::{Refusal, Site};
@@ -93,6 +93,9 @@ impl ModelScope {
             seen += 1;
             if seen > FOLDERS_MAX {
                 return Err(over("folders", FOLDERS_MAX));
+            }
+            if files.len() > FILES_MAX {
+                return Err(over("files", FILES_MAX));
             }
             // A folder that fits with all below it needs no walk.
             let inside = self.list(repo, revision, &folder, true).await?;
