@@ -34,20 +34,24 @@ pub struct Danger {
 
 /// Everything about a file that is not known to be harmless, worst first; nothing for one that only holds data.
 pub fn dangers(header: &Header, file_name: &str) -> Vec<Danger> {
+    // Bytes that are no pickle to the end do nothing to programs that hand them to no unpickler.
+    let is_read = header.format != Format::Other || is_unpickled(file_name);
     let mut found: Vec<Danger> = header
         .imports
         .iter()
+        .filter(|_| is_read)
         .map(|import| Danger { what: import.clone(), safety: LISTS.safety_of(import) })
         .filter(|danger| danger.safety != Safety::Safe)
         .collect();
     let suspect = |what: String| Danger { what, safety: Safety::Suspicious };
+    // Two readers may see different pickles in one file; what a reader found odd is where they differ.
+    let odd = || header.metadata.iter().filter(|(key, _)| key == NOTE_KEY).map(|(_, note)| suspect(note.clone()));
     match header.format {
-        // Two readers may see different pickles in one file; what a reader found odd is where they differ.
-        Format::TorchZip | Format::TorchLegacy | Format::Pickle => {
-            let notes = header.metadata.iter().filter(|(key, _)| key == NOTE_KEY);
-            found.extend(notes.map(|(_, note)| suspect(note.clone())));
-        }
+        Format::TorchZip | Format::TorchLegacy | Format::Pickle => found.extend(odd()),
         Format::Gguf | Format::Other if is_unpickled(file_name) => {
+            if header.format == Format::Other {
+                found.extend(odd());
+            }
             // Torch would read the one as pickles that nobody looked at, and the first bytes of the other are opcodes.
             let container = header.metadata.iter().find(|(key, _)| key == "container").map(|(_, word)| word.as_str());
             let container = if header.format == Format::Gguf { Some("gguf") } else { container };
@@ -265,6 +269,28 @@ mod tests {
         let mut odd = header(Format::TorchZip, &["collections.OrderedDict"]);
         odd.metadata.push((NOTE_KEY.to_owned(), "it holds several `data.pkl`, read is the first".to_owned()));
         assert_eq!(safety(&odd, "a.pt"), Safety::Suspicious);
+    }
+
+    #[test]
+    fn bytes_that_only_begin_as_a_pickle_are_judged_where_they_are_unpickled() {
+        let read = |bytes: &[u8]| crate::formats::read_header(&bytes).expect("bytes nobody knows");
+        let long = [b"N0".repeat(3000), b"cposix\nsystem\n(S'id'\ntR\xff".to_vec()].concat();
+        let cases: [(&[u8], Safety); 8] = [
+            (&long, Safety::Unsafe),
+            (b"cposix\nsystem\n(S'id'\ntR\xff", Safety::Unsafe),
+            (b"(S'id'\niposix\nsystem\n\xff", Safety::Unsafe),
+            (b"Np1_0\n0cposix\nsystem\n(S'id'\ntR\xff", Safety::Unsafe),
+            (b"ccollections\nOrderedDict\n\xff", Safety::Suspicious),
+            (&[&[b'N'; 1 << 20][..], b"cposix\nsystem\n)R."].concat(), Safety::Suspicious),
+            (b"c\x01\x02\n\xff\n\xff", Safety::Safe),
+            (b"\x12\x34 raw numbers \xff", Safety::Safe),
+        ];
+        for (bytes, expected) in cases {
+            let header = read(bytes);
+            assert_eq!(header.format, Format::Other, "{}", bytes.escape_ascii());
+            assert_eq!(safety(&header, "a.pt"), expected, "{}", bytes[bytes.len().saturating_sub(60)..].escape_ascii());
+            assert_eq!(safety(&header, "merges.txt"), Safety::Safe);
+        }
     }
 
     #[test]

@@ -58,6 +58,7 @@ fn read(source: &dyn ByteSource) -> Result<Header, FormatError> {
     if let Some(container) = known_container(&start) {
         other.metadata("container", container)?;
     }
+    torch::stray_imports(source, &mut other)?;
     Ok(other.finish())
 }
 

@@ -119,6 +119,23 @@ pub(super) fn read_unmarked_pickle(source: &dyn ByteSource) -> Result<Option<Hea
     }
 }
 
+/// What an unpickler would import from bytes that are no pickle to the end, before it gives up: it runs what it reads.
+pub(super) fn stray_imports(source: &dyn ByteSource, facts: &mut Collector) -> Result<(), FormatError> {
+    let mut machine = Machine::new(Window::new(source, Format::Pickle, 0, WALK_BYTES_MAX), Format::Pickle);
+    match machine.run() {
+        Err(error @ FormatError::Io(_)) => return Err(error),
+        Err(FormatError::OverLimit { .. }) => facts.note("it begins as a pickle that is too long to be followed")?,
+        Ok(_) | Err(_) => {}
+    }
+    // No module has another name, so the unpickler ends there. Numbers that look like opcodes by chance end here too.
+    let can_be_found = |name: &&str| name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.'));
+    let imports: Vec<&str> = machine.heap().imports().take_while(can_be_found).collect();
+    if !imports.is_empty() {
+        facts.note("it begins as a pickle and goes on as none")?;
+    }
+    imports.into_iter().try_for_each(|name| facts.import(name.to_owned()))
+}
+
 fn read_plain(source: &dyn ByteSource) -> Result<Header, FormatError> {
     let mut machine = Machine::new(Window::new(source, Format::Pickle, 0, WALK_BYTES_MAX), Format::Pickle);
     let value = machine.run()?;

@@ -200,6 +200,11 @@ impl Heap {
         })
     }
 
+    /// Every `module.name` that is imported, in the order of the pickle.
+    pub(in crate::formats) fn imports(&self) -> impl Iterator<Item = &str> {
+        self.globals.iter().map(|global| &*global.name)
+    }
+
     fn global(&mut self, name: Box<str>) -> Result<u32, FormatError> {
         if let Some(&number) = self.global_numbers.get(&name) {
             return Ok(number);

@@ -224,7 +224,8 @@ impl<'a> Machine<'a> {
             b'r' | b'j' => self.window.u32()?.into(),
             _ => {
                 let line = self.window.line(LINE_BYTES_MAX)?;
-                let number = std::str::from_utf8(&line).ok().and_then(|text| text.trim().parse().ok());
+                // Python reads `1_0` as 10.
+                let number = std::str::from_utf8(&line).ok().and_then(|text| text.trim().replace('_', "").parse().ok());
                 number.ok_or_else(|| self.malformed("a number of the memo is none"))?
             }
         };

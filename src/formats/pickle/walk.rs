@@ -29,9 +29,7 @@ const SCALAR_BYTES_MAX: usize = 1 << 10;
 
 /// Adds every import, tensor and outer scalar to `facts`.
 pub(in crate::formats) fn collect(heap: &Heap, root: Value, facts: &mut Collector) -> Result<(), FormatError> {
-    for global in &heap.globals {
-        facts.import(global.name.to_string())?;
-    }
+    heap.imports().try_for_each(|name| facts.import(name.to_owned()))?;
     let mut walk = Walk {
         heap,
         facts,
