@@ -13,7 +13,7 @@ use crate::base::Safety;
 use crate::formats::{Format, Header, NOTE_KEY};
 
 /// Counts up with every change of the lists: contents that were judged by another number are judged again.
-pub const DANGER_VERSION: u32 = 1;
+pub const DANGER_VERSION: u32 = 2;
 
 /// Names that one `[a,b]` notation may stand for; more is a mistake in the list.
 const ALTERNATIVES_MAX: usize = 512;
@@ -80,12 +80,14 @@ fn is_unpickled(file_name: &str) -> bool {
 #[serde(deny_unknown_fields)]
 struct RawLists {
     safe: Vec<String>,
+    safe_to_call: Vec<String>,
     r#unsafe: Vec<String>,
     unsafe_parts: Vec<String>,
 }
 
 struct Lists {
     safe: Names,
+    safe_to_call: Names,
     refused: Names,
     refused_parts: HashSet<String>,
 }
@@ -95,12 +97,19 @@ impl Lists {
         let raw: RawLists = toml::from_str(text).map_err(|error| error.message().to_owned())?;
         Ok(Self {
             safe: Names::parse(&raw.safe)?,
+            safe_to_call: Names::parse(&raw.safe_to_call)?,
             refused: Names::parse(&raw.r#unsafe)?,
             refused_parts: raw.unsafe_parts.into_iter().collect(),
         })
     }
 
     fn safety_of(&self, import: &str) -> Safety {
+        if let Some(called) = import.strip_suffix("()") {
+            // What is known by its whole name is known when it is called; what is not known at all is listed itself.
+            let parts: Vec<&str> = called.split('.').collect();
+            let is_harmless = self.safe.plain.contains(called) || self.safe_to_call.have(called, &parts);
+            return if is_harmless || !self.safe.have(called, &parts) { Safety::Safe } else { Safety::Suspicious };
+        }
         let parts: Vec<&str> = import.split('.').collect();
         if self.refused.have(import, &parts) {
             return Safety::Unsafe;
@@ -290,6 +299,61 @@ mod tests {
             assert_eq!(header.format, Format::Other, "{}", bytes.escape_ascii());
             assert_eq!(safety(&header, "a.pt"), expected, "{}", bytes[bytes.len().saturating_sub(60)..].escape_ascii());
             assert_eq!(safety(&header, "merges.txt"), Safety::Safe);
+        }
+    }
+
+    /// The constructor of a network evaluates a text of its settings; to make one anew runs none of it.
+    #[test]
+    fn classes_are_made_anew_and_not_called() {
+        const NETWORK: &str = "cultralytics.nn.tasks\nDetectionModel\n";
+        const SETTINGS: &str = "}S'activation'\nS'print()'\ns";
+        let of = |opcodes: String| {
+            // One byte for each character.
+            let opcodes: Vec<u8> = opcodes.chars().map(|opcode| u32::from(opcode).to_le_bytes()[0]).collect();
+            let bytes = [b"\x80\x02", opcodes.as_slice(), b"."].concat();
+            safety(&crate::formats::read_header(bytes.as_slice()).expect("a pickle"), "a.pt")
+        };
+        let new = "ccollections\nOrderedDict\n)R";
+        let cases = [
+            ("made anew", format!("{NETWORK})\u{81}}}b"), Safety::Safe),
+            ("called", format!("{NETWORK}({SETTINGS}tR"), Safety::Suspicious),
+            (
+                "called as a member of old",
+                format!("({SETTINGS}iultralytics.nn.tasks\nDetectionModel\n"),
+                Safety::Suspicious,
+            ),
+            ("called as an object of old", format!("({NETWORK}{SETTINGS}o"), Safety::Suspicious),
+            (
+                "the class of old",
+                format!("ccopy_reg\n_reconstructor\n({NETWORK}c__builtin__\nobject\nNtR}}b"),
+                Safety::Safe,
+            ),
+            ("its own base", format!("ccopy_reg\n_reconstructor\n({NETWORK}{NETWORK}{SETTINGS}tR"), Safety::Suspicious),
+            (
+                "through a generator",
+                format!("cnumpy.random._pickle\n__generator_ctor\n({SETTINGS}{NETWORK}tR"),
+                Safety::Suspicious,
+            ),
+            (
+                "through a type",
+                format!("ctorch._tensor\n_rebuild_from_type_v2\n({NETWORK}N({SETTINGS}tNtR"),
+                Safety::Suspicious,
+            ),
+            ("through its attribute", format!("{new}}}S'__setstate__'\n{NETWORK}sb{SETTINGS}b"), Safety::Suspicious),
+            ("through another attribute", format!("{new}}}S'append'\n{NETWORK}sb{SETTINGS}a"), Safety::Suspicious),
+            ("an object is called", format!("{NETWORK})\u{81}}}b({SETTINGS}tR"), Safety::Suspicious),
+            ("a class is changed", format!("{NETWORK}}}b"), Safety::Suspicious),
+            ("metadata of a state", format!("{new}S'a'\nK\x01s}}S'_metadata'\n{new}sb"), Safety::Safe),
+            (
+                "a generator",
+                "cnumpy.random._pickle\n__generator_ctor\n(cnumpy.random._pickle\n__bit_generator_ctor\n\
+                (cnumpy.random._pcg64\nPCG64\ntRtR"
+                    .to_owned(),
+                Safety::Safe,
+            ),
+        ];
+        for (what, opcodes, expected) in cases {
+            assert_eq!(of(opcodes), expected, "{what}");
         }
     }
 

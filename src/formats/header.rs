@@ -84,7 +84,8 @@ pub struct Header {
     /// Text metadata in the order of the file: safetensors `__metadata__`, GGUF scalar keys, ONNX producer and inputs,
     /// the outer scalars of a pickle, and `torch.version`, `torch.byteorder`, `torch.script`.
     pub metadata: Vec<(String, String)>,
-    /// Pickle globals that would be imported, `module.name`, sorted, without doubles.
+    /// Pickle globals that would be imported, `module.name`, sorted, without doubles. A class that is called, not only
+    /// made anew as it was, is there as `module.name()` too.
     pub imports: Vec<String>,
     /// Offset of the first tensor byte, where the format has one: AutoV3 hashes from here on for safetensors.
     pub data_start: Option<u64>,

@@ -5,13 +5,16 @@
 
 use std::collections::HashMap;
 
-use super::rebuild::{Dtype, Role};
+use super::rebuild::{Dtype, Role, called_in_turn};
 use super::{HEAP_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::formats::FormatError;
 use crate::formats::limits::{cut, over};
 
 /// Attributes of an object that are looked through for one name: the wanted ones of a module are among its first.
 const ENTRIES_LOOKED_AT: usize = 256;
+
+/// Calls inside each other that are followed; torch writes two.
+const CALLS_IN_TURN_MAX: usize = 8;
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(in crate::formats) enum Value {
@@ -59,6 +62,8 @@ pub(super) struct Global {
     /// `module.name`
     pub(super) name: Box<str>,
     pub(super) role: Role,
+    /// Whether it is called, not only named or made anew without its constructor.
+    called: bool,
 }
 
 /// A row of bytes that lies outside the pickle.
@@ -84,7 +89,7 @@ pub(super) struct TensorFacts {
 #[derive(Default)]
 pub(in crate::formats) struct Heap {
     pub(super) nodes: Vec<Node>,
-    /// By the index of the object: few have one.
+    /// By the index of what was given one: few were.
     states: HashMap<u32, Value>,
     pub(super) globals: Vec<Global>,
     global_numbers: HashMap<Box<str>, u32>,
@@ -92,6 +97,7 @@ pub(in crate::formats) struct Heap {
     tensors: Vec<TensorFacts>,
     lengths: Vec<u64>,
     texts: String,
+    is_twisted: bool,
     cost_bytes: usize,
 }
 
@@ -178,13 +184,17 @@ impl Heap {
         looked_at.filter(|(name, _)| self.as_text(*name) == Some(key)).last().map(|(_, value)| value)
     }
 
-    /// What `BUILD` would give to `__setstate__` of an object; other values have no use for it.
+    /// What `BUILD` would give to `__setstate__` of an object, which it looks for in the object itself.
     pub(super) fn set_state(&mut self, target: Value, state: Value) -> Result<(), FormatError> {
-        let Value::Node(index) = target else { return Ok(()) };
-        if matches!(self.nodes[index as usize].kind, Kind::Object(_)) && self.states.insert(index, state).is_none() {
-            self.charge(2 * size_of::<(u32, Value)>())?;
+        let Value::Node(index) = target else {
+            self.is_twisted = true;
+            return Ok(());
+        };
+        if self.states.insert(index, state).is_some() {
+            self.is_twisted = true;
+            return Ok(());
         }
-        Ok(())
+        self.charge(2 * size_of::<(u32, Value)>())
     }
 
     pub(super) fn state(&self, node: u32) -> Value {
@@ -205,13 +215,45 @@ impl Heap {
         self.globals.iter().map(|global| &*global.name)
     }
 
+    /// Those of them that are called, unless `rebuild` knows what that makes.
+    pub(super) fn calls(&self) -> impl Iterator<Item = &str> {
+        let called = self.globals.iter().filter(|global| global.called && global.role == Role::Unknown);
+        called.map(|global| &*global.name)
+    }
+
+    /// Whether something is called, or changed once it is whole, that no writer would: a way to calls nobody sees.
+    pub(super) const fn is_twisted(&self) -> bool {
+        self.is_twisted
+    }
+
+    /// Notes that members are added to an object, which looks for its own attribute to do so.
+    pub(super) fn mark_appended(&mut self, target: Value) {
+        self.is_twisted |= matches!(target, Value::Node(index) if self.states.contains_key(&index));
+    }
+
+    /// Notes that `callee(*arguments)` is called, and what some callees call in turn.
+    pub(super) fn mark_called(&mut self, callee: Value, arguments: Value) {
+        let (mut callee, mut arguments) = (callee, arguments);
+        for _ in 0..CALLS_IN_TURN_MAX {
+            let Value::Global(number) = callee else {
+                self.is_twisted |= matches!(callee, Value::Node(_));
+                return;
+            };
+            let global = &mut self.globals[number as usize];
+            global.called = true;
+            let Some((called, with)) = called_in_turn(&global.name) else { return };
+            (callee, arguments) =
+                (self.member(arguments, called), with.map_or(Value::Opaque, |with| self.member(arguments, with)));
+        }
+    }
+
     fn global(&mut self, name: Box<str>) -> Result<u32, FormatError> {
         if let Some(&number) = self.global_numbers.get(&name) {
             return Ok(number);
         }
         self.charge(size_of::<Global>() + 32 + name.len())?;
         let number = self.globals.len() as u32;
-        self.globals.push(Global { role: Role::of(&name), name: name.clone() });
+        self.globals.push(Global { role: Role::of(&name), name: name.clone(), called: false });
         self.global_numbers.insert(name, number);
         Ok(number)
     }

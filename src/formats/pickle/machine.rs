@@ -279,6 +279,9 @@ impl<'a> Machine<'a> {
             _ => self.pop_mark()?,
         };
         let target = self.top()?;
+        if matches!(opcode, b'a' | b'e' | 0x90) {
+            self.heap.mark_appended(target);
+        }
         match opcode {
             b'a' | b'e' => self.heap.extend(target, &items, false),
             b's' | b'u' => self.heap.extend(target, &items[..items.len() & !1], true),
@@ -313,6 +316,7 @@ impl<'a> Machine<'a> {
             }
             b'R' => {
                 let items = self.pop_many(2)?;
+                self.heap.mark_called(items[0], items[1]);
                 self.heap.call(items[0], items[1])?
             }
             0x81 | 0x92 => {
@@ -324,6 +328,7 @@ impl<'a> Machine<'a> {
                 let class = self.heap.import(&module, &name)?;
                 let arguments = self.pop_mark()?;
                 let arguments = self.heap.node(Kind::Tuple, arguments)?;
+                self.heap.mark_called(class, arguments);
                 self.heap.call(class, arguments)?
             }
             b'o' => {
@@ -333,6 +338,7 @@ impl<'a> Machine<'a> {
                 }
                 let class = arguments.remove(0);
                 let arguments = self.heap.node(Kind::Tuple, arguments)?;
+                self.heap.mark_called(class, arguments);
                 self.heap.call(class, arguments)?
             }
             b'Q' => {

@@ -172,6 +172,22 @@ impl Role {
     }
 }
 
+/// Which of its arguments an import calls, and which one holds the arguments for that, where it is one.
+pub(super) fn called_in_turn(name: &str) -> Option<(usize, Option<usize>)> {
+    match name {
+        "torch._tensor._rebuild_from_type"
+        | "torch._tensor._rebuild_from_type_v2"
+        | "torch.tensor._rebuild_from_type" => Some((0, Some(2))),
+        // The base, with the state.
+        "copyreg._reconstructor" | "copy_reg._reconstructor" => Some((1, None)),
+        // A type, or what makes one of a name.
+        "numpy.random._pickle.__bit_generator_ctor" => Some((0, None)),
+        "numpy.random._pickle.__generator_ctor" | "numpy.random._pickle.__randomstate_ctor" => Some((1, None)),
+        "collections.defaultdict" => Some((0, None)),
+        _ => None,
+    }
+}
+
 /// Longest row of `FromType` calls inside each other that is followed; torch writes one.
 const FROM_TYPE_MAX: usize = 4;
 

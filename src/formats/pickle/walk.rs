@@ -30,6 +30,15 @@ const SCALAR_BYTES_MAX: usize = 1 << 10;
 /// Adds every import, tensor and outer scalar to `facts`.
 pub(in crate::formats) fn collect(heap: &Heap, root: Value, facts: &mut Collector) -> Result<(), FormatError> {
     heap.imports().try_for_each(|name| facts.import(name.to_owned()))?;
+    // Functions are there to be called.
+    let is_class = |name: &&str| {
+        let class = name.rsplit('.').next().unwrap_or_default();
+        class.trim_start_matches('_').starts_with(|first: char| first.is_ascii_uppercase())
+    };
+    heap.calls().filter(is_class).try_for_each(|name| facts.import(format!("{name}()")))?;
+    if heap.is_twisted() {
+        facts.note("it calls an object, or changes one that was made already")?;
+    }
     let mut walk = Walk {
         heap,
         facts,
