@@ -91,12 +91,14 @@ fn find(source: &dyn ByteSource) -> Result<Directory, FormatError> {
     let actual_bytes = source.size_bytes();
     let tail_start = actual_bytes.saturating_sub(TAIL_BYTES_MAX as u64);
     let tail = read_up_to(source, tail_start, TAIL_BYTES_MAX)?;
-    let is_end = |at: &usize| {
-        let comment = tail[at + 20..at + END_BYTES].try_into().map(u16::from_le_bytes).expect("two bytes");
-        tail[*at..].starts_with(END_MAGIC) && at + END_BYTES + usize::from(comment) <= tail.len()
-    };
-    let at = (0..(tail.len() + 1).saturating_sub(END_BYTES)).rev().find(is_end);
+    // The reader of torch takes the last one, whatever comment it promises: any other choice would be another archive.
+    let at = (0..(tail.len() + 1).saturating_sub(END_BYTES)).rev().find(|at| tail[*at..].starts_with(END_MAGIC));
     let at = at.ok_or(FormatError::Truncated { claimed_bytes: None, actual_bytes })?;
+    let comment_bytes = tail[at + 20..at + END_BYTES].try_into().map(u16::from_le_bytes).expect("two bytes");
+    let claimed_bytes = tail_start + (at + END_BYTES + usize::from(comment_bytes)) as u64;
+    if claimed_bytes > actual_bytes {
+        return Err(FormatError::Truncated { claimed_bytes: Some(claimed_bytes), actual_bytes });
+    }
     let end_offset = tail_start + at as u64;
 
     let tail = tail.as_slice();
@@ -104,13 +106,21 @@ fn find(source: &dyn ByteSource) -> Result<Directory, FormatError> {
     let mut directory =
         Directory { entries: window.u16()?.into(), size_bytes: window.u32()?.into(), offset: window.u32()?.into() };
     let mut directory_end = end_offset;
-    let is_wide = directory.entries == 0xffff || directory.size_bytes.max(directory.offset) == 0xffff_ffff;
-    if let Some(locator) = end_offset.checked_sub(LOCATOR_BYTES).filter(|_| is_wide) {
+    if let Some(locator) = end_offset.checked_sub(LOCATOR_BYTES) {
         let mut window = Window::new(source, Format::TorchZip, locator, WALK_BYTES_MAX);
         if window.u32()? == LOCATOR_MAGIC {
             window.skip(4)?;
             directory_end = window.u64()?;
-            directory = wide_directory(source, directory_end)?;
+            let wide = wide_directory(source, directory_end)?;
+            // Some readers look at the one where the other would do.
+            let fits = |narrow: u64, wide: u64, most: u64| narrow == wide || narrow == most;
+            if !fits(directory.entries, wide.entries, 0xffff)
+                || !fits(directory.size_bytes, wide.size_bytes, 0xffff_ffff)
+                || !fits(directory.offset, wide.offset, 0xffff_ffff)
+            {
+                return Err(malformed("its end names two directories"));
+            }
+            directory = wide;
         }
     }
     match directory.offset.checked_add(directory.size_bytes) {

@@ -34,7 +34,7 @@ pub(super) fn read_zip(source: &dyn ByteSource) -> Result<Header, FormatError> {
         other.metadata("container", "zip")?;
         return Ok(other.finish());
     };
-    if members.pickles.iter().skip(1).any(|other| other.name == entry.name) {
+    if members.pickles.iter().skip(1).any(|other| other.name.eq_ignore_ascii_case(&entry.name)) {
         return Err(FormatError::malformed(Format::TorchZip, format_args!("it holds two `{}`", entry.name)));
     }
     let root = root_of(&entry.name);
@@ -81,11 +81,12 @@ struct Members {
 impl Members {
     fn see(&mut self, entry: Entry) {
         let inner = entry.name.get(root_of(&entry.name).len()..).unwrap_or_default().trim_start_matches('/');
-        let candidates = match inner {
+        // The reader of torch does not tell capitals apart.
+        let candidates = match inner.to_ascii_lowercase().as_str() {
             "data.pkl" => &mut self.pickles,
             "version" => &mut self.versions,
             "byteorder" => &mut self.byteorders,
-            _ => {
+            inner => {
                 self.is_script |= inner == "constants.pkl" || inner.starts_with("code/");
                 return;
             }
@@ -302,6 +303,42 @@ mod tests {
         last[8..20].fill(0xff);
         bytes.extend(last);
         assert_eq!(names(&read_header(bytes.as_slice()).expect("whole")), ["w", "b"]);
+    }
+
+    /// Where torch would read another pickle than the one that was looked at.
+    #[test]
+    fn an_archive_is_read_in_one_way_only() {
+        let (harmless, other) = (state_dict(TENSORS), Writer::new().global("os", "system").stop());
+        let capitals = read_header(zip(&[("a/DATA.PKL", &other)]).as_slice()).expect("whole");
+        assert_eq!(
+            (capitals.format, capitals.imports.as_slice()),
+            (Format::TorchZip, ["os.system".to_owned()].as_slice())
+        );
+        let both = zip(&[("a/data.pkl", &harmless), ("a/Data.pkl", &other)]);
+        assert!(matches!(read_header(both.as_slice()), Err(FormatError::Malformed { .. })));
+
+        // A second end behind the first one, whose comment would not fit.
+        let mut two_ends = zip(&[("a/data.pkl", &harmless)]);
+        let mut end = two_ends[two_ends.len() - 22..].to_vec();
+        end[20..].fill(0xff);
+        let start = two_ends.len() - 2;
+        two_ends[start..].copy_from_slice(&22u16.to_le_bytes());
+        two_ends.extend(end);
+        let refused = read_header(two_ends.as_slice());
+        assert!(matches!(refused, Err(FormatError::Truncated { .. })), "{refused:?}");
+
+        // An end of 64 bits for another directory than the one of 32 bits.
+        let mut wide = zip(&[("a/data.pkl", &harmless)]);
+        let last = wide.split_off(wide.len() - 22);
+        let end = wide.len() as u64;
+        wide.extend(b"PK\x06\x06\x2c\0\0\0\0\0\0\0\x2d\0\x2d\0\0\0\0\0\0\0\0\0");
+        [1, 1, 50, 0].iter().for_each(|number: &u64| wide.extend(number.to_le_bytes()));
+        wide.extend(b"PK\x06\x07\0\0\0\0");
+        wide.extend(end.to_le_bytes());
+        wide.extend([1, 0, 0, 0]);
+        wide.extend(last);
+        let refused = read_header(wide.as_slice());
+        assert!(matches!(refused, Err(FormatError::Malformed { .. })), "{refused:?}");
     }
 
     #[test]
