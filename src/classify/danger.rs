@@ -302,6 +302,35 @@ mod tests {
         }
     }
 
+    /// Torch looks for a tar before it looks for pickles, by nothing but the checksum of its first member.
+    #[test]
+    fn a_tar_that_begins_as_something_else_is_doubted() {
+        let tar = |start: &[u8], magic: &[u8], number: fn(u32) -> String| {
+            let mut bytes = vec![0; 2048];
+            bytes[..start.len()].copy_from_slice(start);
+            bytes[257..][..magic.len()].copy_from_slice(magic);
+            bytes[148..156].fill(b' ');
+            let sum = bytes[..512].iter().map(|&byte| u32::from(byte)).sum();
+            bytes[148..][..number(sum).len()].copy_from_slice(number(sum).as_bytes());
+            bytes
+        };
+        let plain: fn(u32) -> String = |sum| format!("{sum:06o}\0");
+        let whole_pickle = b"\x80\x02}.";
+        for bytes in [
+            tar(b"storages", b"ustar", plain),
+            tar(b"storages", b"", plain),
+            tar(b"storages", b"", |sum| format!(" 0o{sum:o}")),
+            tar(whole_pickle, b"", plain),
+            tar(b"\x10\0\0\0\0\0\0\0{}", b"", plain),
+        ] {
+            let header = crate::formats::read_header(bytes.as_slice()).expect("a tar");
+            assert_eq!((header.format, safety(&header, "a.pt")), (Format::Other, Safety::Suspicious));
+        }
+        let wrong = tar(b"storages", b"", |sum| format!("{:06o}\0", sum + 1));
+        let header = crate::formats::read_header(wrong.as_slice()).expect("bytes nobody knows");
+        assert_eq!(safety(&header, "a.pt"), Safety::Safe);
+    }
+
     /// The constructor of a network evaluates a text of its settings; to make one anew runs none of it.
     #[test]
     fn classes_are_made_anew_and_not_called() {

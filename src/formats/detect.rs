@@ -36,6 +36,12 @@ fn read(source: &dyn ByteSource) -> Result<Header, FormatError> {
     if start.starts_with(b"PK\x03\x04") {
         return torch::read_zip(source);
     }
+    // Torch tries it before pickles, and the first member's name may be the start of anything.
+    if is_tar(&start) {
+        let mut other = Collector::new(Format::Other);
+        other.metadata("container", "tar")?;
+        return Ok(other.finish());
+    }
     if let [0x80, 2..=5, ..] = start[..] {
         return torch::read_pickle(source);
     }
@@ -113,6 +119,26 @@ fn text_kind(text: &str, size_bytes: u64) -> Option<PageKind> {
         return Some(PageKind::Json);
     }
     (size_bytes <= START_BYTES as u64).then_some(PageKind::Text)
+}
+
+/// Whether the first member of a tar begins here: told by its checksum, since the oldest ones have no magic number.
+fn is_tar(start: &[u8]) -> bool {
+    const SUM: std::ops::Range<usize> = 148..156;
+    let Some(header) = start.get(..512) else { return false };
+    let digits = &header[SUM];
+    let claimed = match digits.split_first() {
+        // A number of more than seven octal digits, which readers take here too.
+        Some((0x80, binary)) => Some(binary.iter().fold(0, |sum: i64, &byte| (sum << 8) | i64::from(byte))),
+        _ => {
+            let digits = digits.split(|&byte| byte == 0).next().unwrap_or_default();
+            let digits = std::str::from_utf8(digits).ok().map(|digits| digits.trim().replace('_', "").to_lowercase());
+            digits.and_then(|digits| i64::from_str_radix(digits.trim_start_matches("0o"), 8).ok())
+        }
+    };
+    let others = || header[..SUM.start].iter().chain(&header[SUM.end..]).copied();
+    let blanks = 8 * i64::from(b' ');
+    let sums = [others().map(i64::from).sum::<i64>(), others().map(|byte| i64::from(byte.cast_signed())).sum::<i64>()];
+    sums.iter().any(|sum| claimed == Some(sum + blanks))
 }
 
 /// Containers that are known and not read further.
