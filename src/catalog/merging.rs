@@ -1,10 +1,11 @@
 //! Two rows that turned out to be one content: everything that led to the one leads to the other.
 //!
-//! Happens when a file without a published hash has arrived and its bytes are known already. Invariant: no row is left
-//! that names the content that is gone. Not here: directory times, which the library changes with it.
+//! Happens when a file without a published hash has arrived and its bytes are known already. Invariants: no row is left
+//! that names the content that is gone; what a person decided about either stays. Not here: directory times, which the
+//! library changes with it.
 
 use super::cells::Answer;
-use super::{CatalogError, Writer};
+use super::{CatalogError, Manual, ModelRow, Writer};
 use crate::base::{BlobId, ModelId};
 use crate::tree::Occupant;
 use rusqlite::params;
@@ -19,15 +20,18 @@ impl Writer<'_> {
             "UPDATE bundles SET revision = ?2 WHERE id IN (SELECT bundle_id FROM bundle_files WHERE blob_id = ?1)";
         self.run(sql, params![from.get(), revision])?;
         self.run("UPDATE bundle_files SET blob_id = ?2 WHERE blob_id = ?1", moved)?;
-        self.run("UPDATE OR IGNORE origins SET blob_id = ?2 WHERE blob_id = ?1", moved)?;
+        for origin in self.origins(from)? {
+            self.add_origin(into, &origin)?;
+        }
         self.run("UPDATE imports SET blob_id = ?2 WHERE blob_id = ?1", moved)?;
         // A content that was pinned under either row stays pinned.
         if self.is_pinned(from)? {
             self.set_pinned(into, true)?;
         }
-        let stays = !self.models_of_blob(into)?.is_empty();
+        let stays = self.models_of_blob(into)?.pop();
         for model in self.models_of_blob(from)? {
-            if stays {
+            if let Some(stays) = &stays {
+                self.take_over_decisions(&model, stays)?;
                 self.remove_model(model.id)?;
             } else {
                 let sql = "UPDATE models SET blob_id = ?2, revision = ?3, file_hash = \
@@ -38,10 +42,76 @@ impl Writer<'_> {
         self.run_on("blobs", from.get(), "DELETE FROM blobs WHERE id = ?1", [from.get()])
     }
 
+    /// What was decided about the one that goes counts where nothing was decided about the one that stays.
+    fn take_over_decisions(&mut self, goes: &ModelRow, stays: &ModelRow) -> Answer<()> {
+        let sql = "INSERT OR IGNORE INTO tag_decisions (model_id, tag, is_wanted) \
+            SELECT ?2, tag, is_wanted FROM tag_decisions WHERE model_id = ?1";
+        self.run(sql, [goes.id.get(), stays.id.get()])?;
+        self.show_tags(stays.id)?;
+        let manual = Manual {
+            model_type: stays.manual.model_type.or(goes.manual.model_type),
+            base: stays.manual.base.clone().or_else(|| goes.manual.base.clone()),
+        };
+        if manual == stays.manual {
+            return Ok(());
+        }
+        self.set_manual(stays.id, &manual)?;
+        let sql = "UPDATE models SET sub_type = iif(ifnull(manual_type, primary_type) = primary_type, sub_type, NULL), \
+            primary_type = ifnull(manual_type, primary_type), base = ifnull(manual_base, base), \
+            confidence = iif(manual_type IS NULL, confidence, 1.0), \
+            classification_method = iif(manual_type IS NULL, classification_method, 'manual') WHERE id = ?1";
+        self.run_on("models", stays.id.get(), sql, [stays.id.get()])?;
+        self.mark_changed(stays.id)
+    }
+
     fn remove_model(&mut self, model: ModelId) -> Answer<()> {
         self.note_gone(Occupant::Model(model), true)?;
         self.forget_text(model)?;
         self.run("DELETE FROM placements WHERE occupant_kind = 0 AND occupant_id = ?1", [model.get()])?;
         self.run_on("models", model.get(), "DELETE FROM models WHERE id = ?1", [model.get()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::OriginRow;
+    use super::super::fixture::{Store, name, new_blob, new_model, read, remote_blob, snapshot, store, write};
+    use super::*;
+    use crate::base::ModelType;
+    use crate::tree::Source;
+
+    #[test]
+    fn the_one_that_stays_has_the_places_and_the_decisions_of_both() {
+        let Store { catalog, folder: _folder } = store();
+        let place = |repo: &str| OriginRow {
+            source: Source::HuggingFace,
+            repo: repo.to_owned(),
+            revision: "a".to_owned(),
+            path: "x.safetensors".to_owned(),
+        };
+        let (from, into, stays) = write(&catalog, |writer| {
+            let from = writer.add_blob(&remote_blob(1))?;
+            writer.add_origin(from, &place("org/one"))?;
+            let goes = writer.add_model(&new_model(from, "one.safetensors"))?;
+            writer.set_manual(goes, &Manual { model_type: Some(ModelType::Vae), base: None })?;
+            writer.decide_tags(goes, &[name("mine")], &[name("style")])?;
+            let into = writer.add_blob(&new_blob(2))?;
+            let stays = writer.add_model(&new_model(into, "two.safetensors"))?;
+            writer.decide_tags(stays, &[name("style")], &[])?;
+            Ok((from, into, stays))
+        });
+        let before = snapshot(&catalog);
+        write(&catalog, |writer| writer.merge_blob(from, into));
+        let (row, origins) = read(&catalog, |reader| Ok((reader.model(stays)?, reader.origins(into)?)));
+        let row = row.expect("it stays");
+        assert_eq!((row.model_type, row.method.as_str(), row.sub_type), (ModelType::Vae, "manual", None));
+        assert_eq!(row.tags, [name("anime"), name("mine"), name("style")]);
+        assert_eq!(origins, [place("org/one")]);
+        let delta = read(&catalog, |reader| reader.delta_since(before.revision));
+        assert!(delta.blobs.iter().any(|blob| blob.id == into), "its places are others now");
+        let [model] = &delta.models[..] else { panic!("one model changed: {:?}", delta.models) };
+        assert!(model.id == stays && model.sources.contains(Source::HuggingFace), "{model:?}");
+        assert_eq!(delta.gone.len(), 1);
+        assert_eq!(catalog.check().expect("a check"), Vec::<String>::new());
     }
 }

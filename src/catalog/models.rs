@@ -281,7 +281,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn mark_changed(&mut self, model: ModelId) -> Answer<()> {
+    pub(super) fn mark_changed(&mut self, model: ModelId) -> Answer<()> {
         let sql = "UPDATE models SET revision = ?2, updated_at = datetime(?3 / 1000000000, 'unixepoch') WHERE id = ?1";
         let values = params![model.get(), self.stamp()?, self.now().unix_ns()];
         self.run_on("models", model.get(), sql, values)?;
