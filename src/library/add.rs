@@ -4,16 +4,17 @@
 //! resident at once; running it again registers only what is new. One transaction for the rows, after all network work.
 //! Not here: downloads (`fetch`), which directories show it (`shelf`).
 
+use super::models::{self, NewFacts};
 use super::origins::{origin_of, row_of};
 use super::probe::probe;
 use super::shelf::Shelf;
 use super::{AddSummary, Gate, Library, LibraryError, Refusal};
-use crate::base::{BlobId, BlobState, BundleId, EntryName, Locator, ModelId, ModelType, RelativePath, Timestamp};
-use crate::catalog::{BlobRow, CatalogError, NewBlob, NewBundle, NewModel, Writer};
+use crate::base::{BlobId, BlobState, BundleId, EntryName, Locator, ModelType, RelativePath, Timestamp};
+use crate::catalog::{BlobRow, CatalogError, NewBlob, NewBundle, Writer};
 use crate::classify::{Evidence, Verdict, classify, safety};
 use crate::formats::{Header, encode_header, has_model_suffix};
 use crate::hub::{Expected, HubSet, RemoteFile, RepoListing};
-use crate::tree::{BundleFile, Home, HubRepo, Source, directory_of_repo};
+use crate::tree::{BundleFile, HubRepo, Source, directory_of_repo};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -270,12 +271,7 @@ impl Registration<'_> {
         };
         if let Some(row) = known {
             if by_origin != Some(row.id) {
-                let homes = models_and_homes(writer, shelf, row.id)?;
-                writer.add_origin(row.id, &origin)?;
-                // A new source is a new folder under `by/source`.
-                for (model, homes) in homes {
-                    shelf.reshelve_model(writer, model, &homes)?;
-                }
+                shelf.add_origin(writer, row.id, &origin)?;
             }
             return Ok(Registered { blob: row.id, state: row.state, is_new_origin: by_origin != Some(row.id) });
         }
@@ -320,20 +316,19 @@ impl Registration<'_> {
         let about = &self.listing.about;
         let new_words = about.trigger_words.iter().filter(|word| !verdict.trigger_words.contains(word));
         verdict.trigger_words.extend(new_words.cloned().collect::<Vec<_>>());
-        let model = writer.add_model(&NewModel {
+        let facts = NewFacts {
             blob,
-            name,
-            verdict,
-            format: header.map_or("", |header| header.format.as_str()).to_owned(),
+            name: &name,
+            verdict: &verdict,
+            format: header.map_or("", |header| header.format.as_str()),
             tensor_count: header.map(|header| header.tensors.len() as u64),
-            folders,
+            folders: &folders,
             source: self.listing.source,
             creator: about.creator.as_deref().and_then(|creator| EntryName::new(creator).ok()),
-            license: about.license.clone(),
-            tags: self.tags(),
-            added: writer.now(),
-        })?;
-        shelf.place_model(writer, model)
+            license: about.license.as_deref(),
+            tags: &self.tags(),
+        };
+        models::register(writer, shelf, &facts).map(drop)
     }
 
     /// The repository and the folders in it, and what the hub calls it: all say something about what a file is.
@@ -433,12 +428,4 @@ fn is_same(row: &BlobRow, file: &RemoteFile) -> bool {
         (Some(known), Some(listed)) => known == listed,
         _ => row.size_bytes == file.size_bytes,
     }
-}
-
-fn models_and_homes(
-    writer: &Writer<'_>,
-    shelf: &Shelf,
-    blob: BlobId,
-) -> Result<Vec<(ModelId, Vec<Home>)>, CatalogError> {
-    writer.models_of_blob(blob)?.into_iter().map(|model| Ok((model.id, shelf.homes_of(writer, model.id)?))).collect()
 }

@@ -19,6 +19,8 @@ pub(super) struct NewFacts<'a> {
     pub folders: &'a [String],
     pub source: Source,
     pub creator: Option<EntryName>,
+    pub license: Option<&'a str>,
+    pub tags: &'a [EntryName],
 }
 
 /// The model of this content, made and placed when there is none. One that is in the trash comes back; one that was
@@ -47,8 +49,8 @@ pub(super) fn register(w: &mut Writer<'_>, shelf: &mut Shelf, facts: &NewFacts<'
         folders: facts.folders.to_vec(),
         source: facts.source,
         creator: facts.creator.clone(),
-        license: None,
-        tags: Vec::new(),
+        license: facts.license.map(str::to_owned),
+        tags: facts.tags.to_vec(),
         added: w.now(),
     })?;
     w.set_evidence(model, &lines_of(&facts.verdict.reasons))?;

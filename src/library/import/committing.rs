@@ -406,6 +406,8 @@ pub(super) fn commit_model(
         folders: &model.folders,
         source: if model.hub.is_some() { Source::HuggingFace } else { Source::Local },
         creator,
+        license: None,
+        tags: &[],
     };
     models::register(w, shelf, &facts)?;
     if let Some(hub) = &model.hub {
