@@ -23,7 +23,7 @@ pub(super) fn record(library: &Library, blob: BlobId, hashes: &Hashes, name: &En
         let twin = writer.blob_by_sha256(&hashes.sha256)?.filter(|twin| twin.id != blob);
         let target = match twin {
             Some(twin) => {
-                merge(writer, blob, twin.id)?;
+                Shelf::begin(writer)?.merge_blob(writer, blob, twin.id)?;
                 twin
             }
             None => row,
@@ -75,18 +75,6 @@ pub(super) fn complete_hashes(library: &Library, blob: BlobId, cancel: &Cancel) 
 
 fn hash_row(hashes: &Hashes) -> HashRow {
     HashRow { blake3: hashes.blake3, crc32: hashes.crc32, autov1: hashes.autov1.clone(), autov3: hashes.autov3.clone() }
-}
-
-/// Two rows turned out to be one content: a repository's small file without a published hash is often one that is here.
-fn merge(writer: &mut Writer<'_>, from: BlobId, into: BlobId) -> Result<(), CatalogError> {
-    let stays = !writer.models_of_blob(into)?.is_empty();
-    for model in writer.models_of_blob(from)?.iter().filter(|_| stays) {
-        // Its names go: the directories learn it before the model is gone.
-        let homes = shelf::homes_of(writer, model.id)?;
-        writer.set_deleted(model.id, true)?;
-        shelf::reshelve_model(writer, model.id, &homes)?;
-    }
-    writer.merge_blob(from, into)
 }
 
 /// The header is known now: whoever was judged by name alone is judged by it.

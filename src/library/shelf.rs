@@ -13,16 +13,6 @@ use std::collections::HashSet;
 const NAME_ATTEMPTS_MAX: u32 = 10;
 const STORE_DIRECTORY: &str = "store";
 
-/// Where a model is shown now: what `reshelve_model` is to be told after the change. Nothing for a deleted one.
-pub(super) fn homes_of(w: &Writer<'_>, model: ModelId) -> Result<Vec<Home>, CatalogError> {
-    Shelf::begin(w)?.homes_of(w, model)
-}
-
-/// After a change of type, base, state, tags or presence: directories that lost or gained the model follow.
-pub(super) fn reshelve_model(w: &mut Writer<'_>, model: ModelId, before: &[Home]) -> Result<(), CatalogError> {
-    Shelf::begin(w)?.reshelve_model(w, model, before)
-}
-
 /// Changes where the bytes of a content are, and everything that shows it.
 pub(super) fn set_blob_state(w: &mut Writer<'_>, blob: BlobId, state: BlobState) -> Result<(), CatalogError> {
     Shelf::begin(w)?.set_blob_state(w, blob, state)
@@ -97,12 +87,17 @@ impl Shelf {
         Ok(())
     }
 
+    /// Where a model is shown now: what `reshelve_model` is to be told after a change. Nothing for one in the trash.
     pub(super) fn homes_of(&self, w: &Writer<'_>, model: ModelId) -> Result<Vec<Home>, CatalogError> {
+        if w.model(model)?.is_none_or(|row| row.deleted) {
+            return Ok(Vec::new());
+        }
         let Some(entry) = w.model_entry(model)? else { return Ok(Vec::new()) };
         let Some(blob) = w.blob_entry(entry.blob)? else { return Ok(Vec::new()) };
         Ok(tree::homes_of_model(&entry, &blob, &self.targets))
     }
 
+    /// After a change of type, base, state, tags or presence: directories that lost or gained the model follow.
     pub(super) fn reshelve_model(
         &mut self,
         w: &mut Writer<'_>,
@@ -145,7 +140,7 @@ impl Shelf {
         blob: BlobId,
         state: BlobState,
     ) -> Result<(), CatalogError> {
-        self.change_blob(w, blob, |w| w.set_state(blob, state))
+        self.change_blobs(w, &[blob], |w| w.set_state(blob, state))
     }
 
     /// Remembers a place the content is known from; its models appear under that source.
@@ -155,19 +150,27 @@ impl Shelf {
         blob: BlobId,
         origin: &OriginRow,
     ) -> Result<(), CatalogError> {
-        self.change_blob(w, blob, |w| w.add_origin(blob, origin))
+        self.change_blobs(w, &[blob], |w| w.add_origin(blob, origin))
     }
 
-    /// Makes a change and lets everything that shows the content follow.
-    fn change_blob(
+    /// Two rows turned out to be one content: a repository's small file without a published hash is often one that is
+    /// here.
+    pub(super) fn merge_blob(&mut self, w: &mut Writer<'_>, from: BlobId, into: BlobId) -> Result<(), CatalogError> {
+        self.change_blobs(w, &[from, into], |w| w.merge_blob(from, into))
+    }
+
+    /// Makes a change and lets everything that shows the contents follow.
+    fn change_blobs(
         &mut self,
         w: &mut Writer<'_>,
-        blob: BlobId,
+        blobs: &[BlobId],
         change: impl FnOnce(&mut Writer<'_>) -> Result<(), CatalogError>,
     ) -> Result<(), CatalogError> {
         let mut before = Vec::new();
-        for model in w.models_of_blob(blob)? {
-            before.push((model.id, self.homes_of(w, model.id)?));
+        for blob in blobs {
+            for model in w.models_of_blob(*blob)? {
+                before.push((model.id, self.homes_of(w, model.id)?));
+            }
         }
         change(w)?;
         before.iter().try_for_each(|(model, homes)| self.reshelve_model(w, *model, homes))
@@ -397,9 +400,10 @@ mod tests {
         place.write(|w| set_blob_state(w, blob, BlobState::Resident));
         assert_eq!(place.changed(), ["by/state/remote", "by/state/resident"]);
         place.write(|w| {
-            let before = homes_of(w, id)?;
+            let mut shelf = Shelf::begin(w)?;
+            let before = shelf.homes_of(w, id)?;
             w.set_verdict(id, &verdict(ModelType::Vae))?;
-            reshelve_model(w, id, &before)
+            shelf.reshelve_model(w, id, &before)
         });
         let changed = place.changed();
         for directory in ["comfyui/loras", "comfyui/vae", "by/type/lora", "by/type/vae"] {
@@ -407,6 +411,31 @@ mod tests {
         }
         assert!(!changed.contains(&"by/source/local".to_owned()), "{changed:?}");
         assert!(names.values().all(|name| name == "a.safetensors"), "{names:?}");
+    }
+
+    #[test]
+    fn what_goes_leaves_its_directories_and_what_is_merged_moves() {
+        let mut place = Place::new();
+        let (here, other) = place.write(|w| {
+            let here = blob(w, 9)?;
+            w.set_state(here, BlobState::Resident)?;
+            Ok((here, model(w, 2, "b.safetensors", ModelType::Lora)?))
+        });
+        let id = place.write(|w| model(w, 1, "a.safetensors", ModelType::Lora));
+        let remote = place.catalog.read(|r| r.model(id)).map_err(|error: CatalogError| error);
+        let remote = remote.expect("read").expect("there").blob;
+        place.write(|w| Shelf::begin(w)?.merge_blob(w, remote, here));
+        assert_eq!(place.changed(), ["by/state/remote", "by/state/resident"]);
+        place.write(|w| {
+            let mut shelf = Shelf::begin(w)?;
+            let before = shelf.homes_of(w, other)?;
+            w.set_deleted(other, true)?;
+            shelf.reshelve_model(w, other, &before)
+        });
+        let changed = place.changed();
+        for directory in ["comfyui/loras", "by/state/remote", "by/type/lora"] {
+            assert!(changed.contains(&directory.to_owned()), "{directory}: {changed:?}");
+        }
     }
 
     #[test]

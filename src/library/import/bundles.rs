@@ -4,7 +4,7 @@ use super::committing::{Facts, commit_model, hub_origin};
 use super::grouping;
 use super::work::{BundleWork, HubFile, ModelUse, Shape};
 use crate::base::{BlobId, EntryName, ModelType};
-use crate::catalog::{BundleRow, CatalogError, NewBundle, Writer};
+use crate::catalog::{BundleRow, CatalogError, NewBundle, OriginRow, Writer};
 use crate::classify::{self, Evidence, Part, Rules, Verdict};
 use crate::formats::{Header, decode_header, has_model_suffix};
 use crate::library::shelf::Shelf;
@@ -27,7 +27,9 @@ pub(super) fn commit_bundle(
         files.push(BundleFile { path: member.relative.clone(), blob });
         if let Some((repo, commit)) = &work.hub {
             let hub = HubFile { repo: repo.clone(), commit: commit.clone(), path: member.relative.clone() };
-            shelf.add_origin(w, blob, &hub_origin(&hub))?;
+            let origin = hub_origin(&hub);
+            settle(w, shelf, &origin, blob)?;
+            shelf.add_origin(w, blob, &origin)?;
         }
     }
     let headers = headers(w, &files)?;
@@ -71,6 +73,18 @@ pub(super) fn commit_bundle(
     })?;
     shelf.place_bundle(w, bundle)?;
     Ok(true)
+}
+
+/// A file that was registered by its place alone, because its hub publishes no hash of it, turns out to be this content.
+fn settle(w: &mut Writer<'_>, shelf: &mut Shelf, origin: &OriginRow, blob: BlobId) -> Result<(), CatalogError> {
+    let Some(known) = w.blob_of_origin(origin)?.filter(|known| *known != blob) else { return Ok(()) };
+    let (known, here) = (w.blob(known)?, w.blob(blob)?);
+    match (known, here) {
+        (Some(known), Some(here)) if known.sha256.is_none() && known.size_bytes == here.size_bytes => {
+            shelf.merge_blob(w, known.id, blob)
+        }
+        _ => Ok(()),
+    }
 }
 
 fn revision_name(work: &BundleWork, commit: &str) -> EntryName {

@@ -1,13 +1,17 @@
 //! Imports of small files into a store of their own.
 
-use crate::base::{BlobState, Clock, Digest, EntryName, FaultKind, Timestamp};
-use crate::catalog::{CatalogError, NewBlob};
+use crate::base::{
+    BlobState, Clock, Digest, EntryName, FaultKind, ModelType, RelativePath, RepoId, Revision, Timestamp,
+};
+use crate::catalog::{CatalogError, NewBlob, NewBundle, OriginRow};
 use crate::hub::HubOptions;
+use crate::library::shelf::Shelf;
 use crate::library::{
     ImportMode, ImportObserver, ImportRequest, ImportSummary, Library, LibraryError, LibraryOptions, ModelDetails,
     arrival, shelf,
 };
 use crate::store::Cancel;
+use crate::tree::{BundleFile, HubRepo, Source};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -172,9 +176,10 @@ fn the_first_keeps_its_name_for_ever() {
     library
         .catalog()
         .write(library.now(), |w| {
-            let before = crate::library::shelf::homes_of(w, models[0].id)?;
+            let mut shelf = Shelf::begin(w)?;
+            let before = shelf.homes_of(w, models[0].id)?;
             w.set_deleted(models[0].id, true)?;
-            crate::library::shelf::reshelve_model(w, models[0].id, &before)
+            shelf.reshelve_model(w, models[0].id, &before)
         })
         .map_err(|error: CatalogError| error)
         .expect("deleted");
@@ -400,6 +405,59 @@ fn a_repository_of_one_model_gives_it_its_name() {
     assert!(paths("b").contains(&second), "{:?}", paths("b"));
     let again = place.import("hub", ImportMode::Copy);
     assert_eq!((again.new_count, again.bundle_count, again.unchanged_count), (0, 0, 4));
+}
+
+/// Hubs publish no hash of small files: `add` knows them by their place alone.
+#[test]
+fn a_cache_of_a_registered_repository_completes_it() {
+    let place = Place::new();
+    let commit = "a".repeat(40);
+    let snapshot = format!("hub/models--org--my-style/snapshots/{commit}");
+    place.write(&format!("{snapshot}/config.json"), b"{}");
+    place.write(&format!("{snapshot}/model.safetensors"), &model(1));
+    let repo = RepoId::new("org/my-style").expect("valid");
+    let name = EntryName::new("my-style").expect("valid");
+    let path = RelativePath::new("config.json").expect("valid");
+    let library = &place.library;
+    let registered = library.catalog().write(library.now(), |w| {
+        let blob = w.add_blob(&NewBlob {
+            sha256: None,
+            size_bytes: 2,
+            state: BlobState::Remote,
+            mtime: w.now(),
+            name: path.file_name(),
+            hashes: None,
+            etag: Some("e".to_owned()),
+        })?;
+        let source = Source::HuggingFace;
+        let origin =
+            OriginRow { source, repo: repo.to_string(), revision: commit.clone(), path: path.as_str().to_owned() };
+        w.add_origin(blob, &origin)?;
+        let bundle = w.add_bundle(&NewBundle {
+            name: name.clone(),
+            in_views: false,
+            model_type: ModelType::Unknown,
+            base: None,
+            source,
+            hub: Some(HubRepo { source, repo: repo.clone(), directory_name: name.clone() }),
+            commit: Some(Revision::new(&commit).expect("valid")),
+            files: vec![BundleFile { path: path.clone(), blob }],
+            mtime: w.now(),
+        })?;
+        Shelf::begin(w)?.place_bundle(w, bundle)?;
+        Ok::<_, CatalogError>(bundle)
+    });
+    let bundle = registered.expect("registered");
+    let summary = place.import("hub", ImportMode::Copy);
+    assert_eq!((summary.new_count, summary.refused.len()), (2, 0), "{summary:?}");
+    let contents = library.catalog().read(|r| {
+        let row = r.bundle(bundle)?.expect("there");
+        row.files.iter().map(|file| Ok((file.path.to_string(), r.blob(file.blob)?.expect("there").state))).collect()
+    });
+    let contents: Vec<(String, BlobState)> = contents.map_err(|error: CatalogError| error).expect("read");
+    let expected = ["config.json", "model.safetensors"].map(|path| (path.to_owned(), BlobState::Resident));
+    assert_eq!(contents, expected);
+    place.assert_sound();
 }
 
 /// As `add` registers it.
