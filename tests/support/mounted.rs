@@ -359,9 +359,13 @@ fn detach(directory: &Path) {
     }
 }
 
+/// What `statfs` says of a FUSE filesystem (linux/magic.h).
+const FUSE_SUPER_MAGIC: i64 = 0x6573_5546;
+
 /// Whether a mount is there and somebody serves it: `stat` may be answered by the kernel for a dead one, `statfs` never.
+/// One call answers both: a dead mount may be healed, and its folder bare, between two.
 pub fn answers(directory: &Path) -> bool {
-    mount_id(directory).is_some() && rustix::fs::statvfs(directory).is_ok()
+    rustix::fs::statfs(directory).is_ok_and(|answer| answer.f_type == FUSE_SUPER_MAGIC)
 }
 
 /// The kernel's number of the topmost mount at `directory`.
