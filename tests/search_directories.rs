@@ -89,6 +89,18 @@ fn what_cannot_be_a_query_is_refused() {
     for wrong in ["search/type:lorax", "search/(a", "search/a\nb", "search/colour:red"] {
         assert_eq!(errno(make(wrong)), Some(libc::EINVAL), "{wrong}");
     }
+    // Refinements add up, whatever their directories are called.
+    let negations = ["-q"; 80].join(" ");
+    let mut above = "search".to_owned();
+    for level in 0..3 {
+        make(&format!("{above}/{negations}")).expect("few enough");
+        fs::rename(mount.path(format!("{above}/{negations}")), mount.path(format!("{above}/{level}")))
+            .expect("renamed");
+        above = format!("{above}/{level}");
+    }
+    assert_eq!(errno(make(&format!("{above}/{negations}"))), Some(libc::EINVAL), "320 conditions");
+    assert_eq!(names(&mount, &above).len(), 3, "what was not refused is answered");
+    fs::remove_dir(mount.path("search/0")).expect("removed");
     make("search/\"a%2Fb\"").expect("a slash can be asked for");
     assert_eq!(xattr(&mount, "search/\"a%2Fb\"", "query").as_deref(), Some("\"a/b\""));
     assert_eq!(errno(make("search/\"a%2Fb\"")), Some(libc::EEXIST));

@@ -109,18 +109,23 @@ impl Condition {
         Self { text: None, row: Some(Sql::joined(parts, " OR ")) }
     }
 
-    /// This, and not the other.
+    const fn is_text(&self) -> bool {
+        self.text.is_some() && self.row.is_none()
+    }
+
+    fn denied(self) -> Self {
+        let Sql { text, values } = self.into_sql();
+        Self::of_row(format!("NOT ({text})"), values)
+    }
+
+    /// This, and not the other. What is denied is taken from the rest, which costs less than all but it.
     fn without(self, other: Self) -> Self {
         match other {
             Self { text: Some(denied), row: None } => {
                 let wanted = self.text.unwrap_or_else(every);
                 Self { text: Some(format!("({wanted}) NOT ({denied})")), row: self.row }
             }
-            other => {
-                let denied = other.into_sql();
-                let denied = Self::of_row(format!("NOT ({})", denied.text), denied.values);
-                Self::all(vec![self, denied])
-            }
+            other => Self::all(vec![self, other.denied()]),
         }
     }
 }
@@ -157,7 +162,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// What is denied is taken from the rest, which costs less than all but it.
+    /// Side by side, never one in the other: the index's parser nests no deeper than a query does.
     fn conjunction(&self, parts: &[Expression]) -> Condition {
         let everywhere = Compiler { columns: Columns::All, ..*self };
         let (mut wanted, mut denied) = (Vec::new(), Vec::new());
@@ -167,7 +172,10 @@ impl Compiler<'_> {
                 other => wanted.push(self.condition(other)),
             }
         }
-        denied.into_iter().fold(Condition::all(wanted), Condition::without)
+        let (texts, rows): (Vec<_>, Vec<_>) = denied.into_iter().partition(Condition::is_text);
+        wanted.extend(rows.into_iter().map(Condition::denied));
+        let wanted = Condition::all(wanted);
+        if texts.is_empty() { wanted } else { wanted.without(Condition::any(texts)) }
     }
 
     fn key(&self, key: Key, value: &str) -> Condition {

@@ -1,6 +1,6 @@
 //! The index against the plain meaning of a query, on catalogs and queries made at random.
 
-use super::fixture::{Store, digest, new_blob, new_model, read, store, verdict, write};
+use super::fixture::{Store, add, digest, new_blob, new_model, read, store, verdict, write};
 use super::{BlobRow, ModelRow, NewBlob, NewModel, OriginRow, Reader, Writer};
 use crate::base::{BlobState, EntryName, ModelId, ModelType, Timestamp};
 use crate::classify::Verdict;
@@ -276,4 +276,17 @@ fn parts_of_words_are_found_as_file_names_have_them() {
         let query = Query::parse(text).expect(text);
         assert_eq!(read(&catalog, |reader| reader.search(&query, 9)).len(), expected, "{text}");
     }
+}
+
+/// Refinements add up: more than the parser of the index would nest.
+#[test]
+fn many_negations_are_answered() {
+    let Store { catalog, folder: _folder } = store();
+    let (_, model) = write(&catalog, |writer| add(writer, 7));
+    let words: Vec<String> = (0..400).map(|number| format!("-nowhere{number}")).collect();
+    let parse = |words: &[String]| Query::parse(&words.join(" ")).expect("negations");
+    let query = words.chunks(10).map(parse).fold(Query::default(), Query::refined_by);
+    assert_eq!(read(&catalog, |reader| reader.search(&query, 10)), [model]);
+    let none = query.refined_by(Query::parse("-model -size>0").expect("negations"));
+    assert_eq!(read(&catalog, |reader| reader.search(&none, 10)), []);
 }

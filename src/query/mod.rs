@@ -30,6 +30,8 @@ use std::fmt;
 pub const QUERY_BYTES_MAX: usize = 255;
 /// Deepest nesting of parentheses and negations; a person writes two or three.
 const DEPTH_MAX: usize = 16;
+/// Most conditions of a query and all that it refines; one of a directory's name holds about half as many at the most.
+pub const TERMS_MAX: usize = 256;
 /// Largest `limit:`; a listing of more is a listing of everything.
 pub const LIMIT_MAX: u32 = 100_000;
 
@@ -141,6 +143,20 @@ impl Query {
             Err(parts) => Expression::And(parts),
         };
         Self { expression, sort: other.sort.or(self.sort), limit: other.limit.or(self.limit) }
+    }
+
+    /// Conditions in it, for `TERMS_MAX`.
+    pub fn term_count(&self) -> usize {
+        fn terms(expression: &Expression) -> usize {
+            match expression {
+                Expression::Everything => 0,
+                Expression::Word(_) | Expression::Phrase(_) | Expression::Compare { .. } => 1,
+                Expression::Key { values, .. } => values.len(),
+                Expression::Not(inner) => terms(inner),
+                Expression::And(parts) | Expression::Or(parts) => parts.iter().map(terms).sum(),
+            }
+        }
+        terms(&self.expression)
     }
 
     /// The order of the answer: what `sort:` says, else relevance where there are words to judge by, else names.

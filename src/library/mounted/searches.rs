@@ -11,7 +11,7 @@ use super::queries::{Folder, Live, Queries, name_hits, names_that_differ, number
 use crate::base::{Clock, EntryName, Fault, FaultKind, InodeNo, RelativePath};
 use crate::catalog::{Catalog, CatalogError, SearchRow};
 use crate::library::listing;
-use crate::query::{Query, Sort};
+use crate::query::{Query, Sort, TERMS_MAX};
 use crate::tree::{Source, Tree, TreeChange};
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashSet;
@@ -163,7 +163,7 @@ impl Searches {
     pub fn make(&self, tree: &Tree, parent: Place, name: &str) -> Result<InodeNo, Fault> {
         let name = checked(name)?;
         let text = name.as_str().replace("%2F", "/").replace("%2f", "/");
-        listing::parse(&text).map_err(|error| error.fault())?;
+        let own = listing::parse(&text).map_err(|error| error.fault())?;
         let _one_at_a_time = self.changing.lock();
         let before = self.shown();
         if before.folders.len() >= QUERIES_MAX {
@@ -171,6 +171,11 @@ impl Searches {
             return Err(Fault::new(FaultKind::NotPermitted, what, "remove one with `rmdir`"));
         }
         self.must_be_free(&before, parent, &name)?;
+        let above = parent.key().and_then(|id| before.folders.get(&id)).map_or(0, |above| above.query.term_count());
+        if above + own.term_count() > TERMS_MAX {
+            let what = format!("`{name}` and what it refines ask for more than {TERMS_MAX} things");
+            return Err(Fault::new(FaultKind::Invalid, what, "ask for less, or begin a new query"));
+        }
         let path = self.path_below(&before, parent, &name)?;
         let row = self.write(parent, |writer| writer.add_search(&path, &text))?;
         let id = row.id;
