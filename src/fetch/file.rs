@@ -9,6 +9,7 @@ use super::origins::{Choice, Origins};
 use super::slots::DEMAND_PER_FILE_MAX;
 use super::speed::Speed;
 use super::transfer::Ticket;
+use super::watch::{Flow, Watch};
 use crate::base::{BlobId, ByteRange, EntryName, Fault, RangeSet};
 use crate::hub::{Expected, Origin};
 use crate::plan::{Geometry, Limits, Planner, Promotion, Purpose, Running, Step, Trackers};
@@ -66,6 +67,7 @@ pub(super) struct State {
     pub source: Option<Source>,
     timer: Option<(Instant, AbortHandle)>,
     pub speed: Speed,
+    pub watch: Watch,
     /// The ledger knows that bytes are here.
     pub began: bool,
     pub syncing: bool,
@@ -85,6 +87,9 @@ pub(super) struct Request {
     pub place: Running,
     pub purpose: Purpose,
     pub origin: usize,
+    /// Where it began.
+    pub start: u64,
+    pub flow: Arc<Flow>,
     pub stop: Arc<Notify>,
 }
 
@@ -152,6 +157,7 @@ impl File {
             source: wanted.origins.first().map(|origin| origin.source),
             timer: None,
             speed: Speed::default(),
+            watch: Watch::new(),
             began: false,
             syncing: false,
             synced_at: Instant::now(),
@@ -287,8 +293,11 @@ impl File {
         let stop = Arc::new(Notify::new());
         let place = Running { written: range.start(), head: range.start(), end: range.end() };
         state.source = Some(origin.source);
-        state.requests.push(Request { id, place, purpose, origin: index, stop: Arc::clone(&stop) });
-        Ok(Ticket::new(Arc::clone(self), id, origin, range, slot, stop))
+        let (start, flow) = (range.start(), Arc::new(Flow::new()));
+        let ticket = Ticket::new(Arc::clone(self), id, origin, range, slot, Arc::clone(&flow), Arc::clone(&stop));
+        state.requests.push(Request { id, place, purpose, origin: index, start, flow, stop });
+        self.watch(state);
+        Ok(ticket)
     }
 
     /// All places rest: comes back then, or gives up when nothing has arrived for too long.

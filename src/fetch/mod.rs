@@ -23,6 +23,7 @@ mod pace;
 mod slots;
 mod speed;
 mod transfer;
+mod watch;
 
 pub use engine::{Activity, Engine, EngineOptions, Ledger, Progress, Wanted};
 pub use error::FetchError;

@@ -7,6 +7,7 @@
 use super::error::FetchError;
 use super::file::{File, Fill, State};
 use super::slots::Slot;
+use super::watch::Flow;
 use crate::base::ByteRange;
 use crate::hub::{HubError, Origin, RangeStream};
 use crate::store::CHUNK_BYTES;
@@ -33,6 +34,7 @@ pub(super) struct Ticket {
     origin: Origin,
     range: ByteRange,
     slot: Slot,
+    flow: Arc<Flow>,
     stop: Arc<Notify>,
     settled: bool,
 }
@@ -53,8 +55,16 @@ enum Trouble {
 type Writing = Option<JoinHandle<Result<(), FetchError>>>;
 
 impl Ticket {
-    pub fn new(file: Arc<File>, id: u64, origin: Origin, range: ByteRange, slot: Slot, stop: Arc<Notify>) -> Self {
-        Self { file, id, origin, range, slot, stop, settled: false }
+    pub fn new(
+        file: Arc<File>,
+        id: u64,
+        origin: Origin,
+        range: ByteRange,
+        slot: Slot,
+        flow: Arc<Flow>,
+        stop: Arc<Notify>,
+    ) -> Self {
+        Self { file, id, origin, range, slot, flow, stop, settled: false }
     }
 
     pub async fn run(self) {
@@ -70,6 +80,7 @@ impl Ticket {
             HubError::Unreachable { .. } | HubError::TimedOut { .. } => Trouble::Unreached(error),
             error => Trouble::Hub(error),
         })?;
+        self.flow.answered();
         file.shared.outages.ended(&self.origin);
         let mut writing = None;
         let received = self.receive(&mut stream, &mut writing).await;
@@ -106,8 +117,10 @@ impl Ticket {
     }
 
     async fn next_piece(&self, stream: &mut RangeStream, host: &str) -> Result<bytes::Bytes, Trouble> {
+        self.flow.waits();
         match self.bounded(SILENCE_MAX, host, stream.next()).await? {
             Some(Ok(piece)) => {
+                self.flow.arrived(piece.len());
                 self.file.arrived(piece.len());
                 self.keep_pace(piece.len(), host).await?;
                 Ok(piece)
@@ -142,6 +155,9 @@ impl Ticket {
         let deed = {
             let mut state = self.file.state.lock();
             let request = state.remove_request(self.id).expect("a request stays until it is settled");
+            if outcome.is_ok() {
+                state.watch.ended(&request.flow);
+            }
             let error = match outcome {
                 Ok(()) | Err(Trouble::Stopped | Trouble::Gone) => None,
                 Err(Trouble::Disk(error)) => Some(error),

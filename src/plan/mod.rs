@@ -1,4 +1,5 @@
-//! Decisions without deeds: which ranges to fetch next, how far to read ahead, when a probe becomes a load.
+//! Decisions without deeds: which ranges to fetch next, how far to read ahead, when a probe becomes a load,
+//! which stream is worth replacing.
 //!
 //! Pure: given what is here, what is under way and what is asked for, the answer is a list of ranges. Not here: sockets,
 //! files, threads, time.
@@ -6,9 +7,11 @@
 mod geometry;
 mod next;
 mod promotion;
+mod straggler;
 mod tracker;
 
 pub use geometry::Geometry;
 pub use next::{Limits, Planner, Purpose, Running, Step};
 pub use promotion::Promotion;
+pub use straggler::{Stage, Stragglers, Stream};
 pub use tracker::Trackers;

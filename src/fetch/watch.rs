@@ -1,0 +1,150 @@
+//! The eye on the requests of one content: how each of them gets on, and which are given up for another.
+//!
+//! Invariants: one watcher for each content, for as long as it has requests; it keeps no content alive; it looks under the
+//! content's lock and touches nothing else. Not here: what is too slow (`plan::Stragglers`).
+
+use super::file::{File, State};
+use crate::plan::{Stage, Stragglers, Stream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Time between two looks: a fraction of what counts as slow, and no work worth naming.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How far a request has come: written by its task, read by the watcher.
+#[derive(Debug)]
+pub(super) struct Flow {
+    started: Instant,
+    received_bytes: AtomicU64,
+    answered: AtomicBool,
+    /// It waits for the network, and for nothing of ours.
+    waiting: AtomicBool,
+}
+
+impl Flow {
+    pub fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            received_bytes: AtomicU64::new(0),
+            answered: AtomicBool::new(false),
+            waiting: AtomicBool::new(true),
+        }
+    }
+
+    pub fn answered(&self) {
+        self.answered.store(true, Ordering::Relaxed);
+        self.waiting.store(false, Ordering::Relaxed);
+    }
+
+    pub fn waits(&self) {
+        self.waiting.store(true, Ordering::Relaxed);
+    }
+
+    pub fn arrived(&self, bytes: usize) {
+        self.received_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.waiting.store(false, Ordering::Relaxed);
+    }
+
+    fn received_bytes(&self) -> u64 {
+        self.received_bytes.load(Ordering::Relaxed)
+    }
+
+    fn stage(&self) -> Stage {
+        match (self.waiting.load(Ordering::Relaxed), self.answered.load(Ordering::Relaxed)) {
+            (false, _) => Stage::Held,
+            (true, false) => Stage::Opening,
+            (true, true) => Stage::Receiving,
+        }
+    }
+}
+
+/// What is known of the requests of one content.
+#[derive(Debug)]
+pub(super) struct Watch {
+    stragglers: Stragglers,
+    looking: bool,
+    looked_at: Instant,
+}
+
+impl Watch {
+    pub fn new() -> Self {
+        Self { stragglers: Stragglers::new(), looking: false, looked_at: Instant::now() }
+    }
+
+    /// A request brought everything.
+    pub fn ended(&mut self, flow: &Flow) {
+        self.stragglers.ended(flow.received_bytes(), millis(flow.started.elapsed()));
+    }
+}
+
+impl File {
+    /// There are requests: they are watched until the last is gone.
+    pub fn watch(self: &Arc<Self>, state: &mut State) {
+        if std::mem::replace(&mut state.watch.looking, true) {
+            return;
+        }
+        let file = Arc::downgrade(self);
+        let looks = async move {
+            loop {
+                tokio::time::sleep(LOOK_EVERY).await;
+                let Some(file) = file.upgrade() else { return };
+                if !file.look_at_requests() {
+                    return;
+                }
+            }
+        };
+        drop(self.shared.runtime.spawn(looks));
+    }
+
+    /// Gives up the requests that hang behind. Their ranges are planned again when they are gone, what is waited for first.
+    fn look_at_requests(&self) -> bool {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        if state.requests.is_empty() {
+            state.watch.looking = false;
+            return false;
+        }
+        let mut streams = Vec::with_capacity(state.requests.len());
+        for request in &state.requests {
+            let received_bytes = request.flow.received_bytes();
+            let all_bytes = request.place.end.saturating_sub(request.start);
+            streams.push(Stream {
+                id: request.id,
+                stage: request.flow.stage(),
+                received_bytes,
+                left_bytes: all_bytes.saturating_sub(received_bytes),
+                again_bytes: request.place.end.saturating_sub(request.place.head),
+            });
+        }
+        let now = Instant::now();
+        let elapsed_ms = millis(now - std::mem::replace(&mut state.watch.looked_at, now));
+        for id in state.watch.stragglers.look(elapsed_ms, self.received_bytes(), &streams) {
+            let request = state.request(id).expect("it was looked at under the same lock");
+            request.stop.notify_one();
+            tracing::debug!(blob = %self.blob, file = %self.name, from = request.place.head, "a slow stream is replaced");
+        }
+        true
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stage_is_what_the_request_waits_for() {
+        let flow = Flow::new();
+        assert_eq!(flow.stage(), Stage::Opening);
+        flow.answered();
+        assert_eq!(flow.stage(), Stage::Held);
+        flow.waits();
+        assert_eq!(flow.stage(), Stage::Receiving);
+        flow.arrived(5);
+        assert_eq!((flow.stage(), flow.received_bytes()), (Stage::Held, 5));
+    }
+}

@@ -1,0 +1,75 @@
+//! The streams of one file: slow ones are replaced, their number follows the line, and nothing is moved twice for it.
+
+mod support;
+
+use modelfs::fetch::Activity;
+use std::time::{Duration, Instant};
+use support::downloading::{MIB, PATH, Process, Setting, check_resident, folder, hub_with, range, wait_for, wanted};
+use support::fake_hub::{Content, Fault, Rule};
+
+/// Longer than any test here: what ends a bad stream is not this.
+const SILENCE: Duration = Duration::from_secs(300);
+/// What a stream carries.
+const STREAM_BYTES_PER_S: u64 = 2 * MIB;
+
+/// Beside its peers, and as the last of them; before the first chunk is complete, and in the middle.
+#[test]
+fn a_stream_that_stalls_or_crawls_is_replaced_and_only_its_rest_is_fetched_again() {
+    for (seed, size_mib, fault, rest_bytes) in [
+        (1, 64, Fault::Stall { after_bytes: 100 }, 100),
+        (2, 64, Fault::Stall { after_bytes: MIB + MIB / 2 }, MIB / 2),
+        // As much as crawls in before it is noticed; less than a chunk.
+        (3, 64, Fault::Rate { bytes_per_s: 40 << 10 }, MIB),
+    ] {
+        let content = Content::generated(seed, size_mib * MIB);
+        let (hub, store) = (hub_with(&content), folder());
+        hub.fault(Fault::Rate { bytes_per_s: STREAM_BYTES_PER_S });
+        hub.fault(Rule::new(fault.clone()).after(2).times(1));
+        let process = Process::start(&hub, &store, Setting { silence: SILENCE, ..Setting::default() });
+        let file = process.open(&wanted(&content));
+        let began = Instant::now();
+        file.fetch_all();
+        wait_for(&file, Activity::Done);
+        let took = began.elapsed();
+        check_resident(&store, &content);
+        assert!(took < Duration::from_secs(18), "{fault:?}: it took {took:?}");
+        let twice = hub.cdn_bytes_sent(PATH) - content.size_bytes();
+        assert!(twice <= rest_bytes, "{fault:?}: {twice} bytes came twice");
+        assert!(twice > 0, "{fault:?}: nothing was cut");
+    }
+}
+
+#[test]
+fn a_read_that_waits_for_a_stalled_stream_is_served_by_another() {
+    let content = Content::generated(4, 64 * MIB);
+    let (hub, store) = (hub_with(&content), folder());
+    hub.fault(Fault::Rate { bytes_per_s: STREAM_BYTES_PER_S });
+    hub.fault(Rule::new(Fault::Stall { after_bytes: 10 }).times(1));
+    let process = Process::start(&hub, &store, Setting { silence: SILENCE, ..Setting::default() });
+    let file = process.open(&wanted(&content));
+    let reader = {
+        let file = file.clone();
+        process.runtime.as_ref().expect("runs").spawn(async move { file.read(range(0, 1000)).await })
+    };
+    hub.wait_until("the stall", |requests| requests.iter().any(|request| request.bytes_sent == 10));
+    let began = Instant::now();
+    file.fetch_all();
+    let read = process.runtime.as_ref().expect("runs").block_on(reader).expect("no panic");
+    assert_eq!(read.expect("of another stream").to_vec(), content.range(0, 1000));
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(10), "it took {took:?}");
+    assert!(file.progress().bytes_present < content.size_bytes(), "it came before the rest");
+}
+
+#[test]
+fn a_line_that_is_slow_for_all_is_left_alone() {
+    let content = Content::generated(5, 8 * MIB);
+    let (hub, store) = (hub_with(&content), folder());
+    hub.fault(Fault::Rate { bytes_per_s: MIB / 2 });
+    let process = Process::start(&hub, &store, Setting { silence: SILENCE, ..Setting::default() });
+    let file = process.open(&wanted(&content));
+    file.fetch_all();
+    wait_for(&file, Activity::Done);
+    check_resident(&store, &content);
+    assert_eq!(hub.cdn_bytes_sent(PATH), content.size_bytes(), "nothing was cut");
+}
