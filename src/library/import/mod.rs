@@ -18,4 +18,6 @@ pub(super) use running::run;
 pub(super) use work::Work;
 
 #[cfg(test)]
+mod fixture;
+#[cfg(test)]
 mod tests;

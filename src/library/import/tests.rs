@@ -1,137 +1,15 @@
 //! Imports of small files into a store of their own.
 
-use crate::base::{
-    BlobState, Clock, Digest, EntryName, FaultKind, ModelType, RelativePath, RepoId, Revision, Timestamp,
-};
+use super::fixture::{Place, Progress, model, truncated};
+use crate::base::{BlobState, Digest, EntryName, FaultKind, ModelType, RelativePath, RepoId, Revision, Timestamp};
 use crate::catalog::{CatalogError, NewBlob, NewBundle, OriginRow};
-use crate::hub::HubOptions;
 use crate::library::shelf::Shelf;
-use crate::library::{
-    ImportMode, ImportObserver, ImportRequest, ImportSummary, Library, LibraryError, LibraryOptions, ModelDetails,
-    arrival, shelf,
-};
+use crate::library::{ImportMode, ImportRequest, Library, LibraryError, arrival, shelf};
 use crate::store::Cancel;
 use crate::tree::{BundleFile, HubRepo, Source};
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::Duration;
-
-/// A second later each time it is asked.
-struct Ticks(AtomicI64);
-
-impl Clock for Ticks {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_unix_ns(self.0.fetch_add(1_000_000_000, Ordering::Relaxed))
-    }
-}
-
-#[derive(Default)]
-struct Progress {
-    bytes: AtomicU64,
-    files: AtomicU64,
-    /// Stops after so many files.
-    stop: Option<(u64, Cancel)>,
-}
-
-impl ImportObserver for Progress {
-    fn advanced(&self, bytes: u64) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    fn finished(&self, _path: &Path) {
-        let files = self.files.fetch_add(1, Ordering::Relaxed) + 1;
-        if let Some((limit, cancel)) = &self.stop
-            && files >= *limit
-        {
-            cancel.cancel();
-        }
-    }
-}
-
-struct Place {
-    folder: tempfile::TempDir,
-    library: Library,
-}
-
-impl Place {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let clock = Ticks(AtomicI64::new(1_700_000_000_000_000_000));
-        let root = folder.path().join("store");
-        assert!(Library::create(&root, &clock).expect("create"));
-        assert!(!Library::create(&root, &clock).expect("create again"));
-        let library = Library::open(options(&root), Arc::new(clock)).expect("open");
-        Self { folder, library }
-    }
-
-    fn path(&self, relative: &str) -> PathBuf {
-        self.folder.path().canonicalize().expect("exists").join("in").join(relative)
-    }
-
-    fn write(&self, relative: &str, bytes: &[u8]) -> PathBuf {
-        let path = self.path(relative);
-        fs::create_dir_all(path.parent().expect("below the folder")).expect("create");
-        fs::write(&path, bytes).expect("write");
-        path
-    }
-
-    fn request(&self, relative: &str, mode: ImportMode) -> ImportRequest {
-        ImportRequest { paths: vec![self.path(relative)], mode: Some(mode), leave_symlink: false }
-    }
-
-    fn import(&self, relative: &str, mode: ImportMode) -> ImportSummary {
-        self.run(&self.request(relative, mode), &Progress::default(), &Cancel::new())
-    }
-
-    fn run(&self, request: &ImportRequest, progress: &Progress, cancel: &Cancel) -> ImportSummary {
-        let plan = self.library.plan_import(request, cancel).expect("a plan");
-        self.library.import(plan, progress, cancel).expect("an import")
-    }
-
-    fn info(&self, reference: &str) -> ModelDetails {
-        self.library.info(reference).expect(reference)
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.library.list(None).expect("a list").into_iter().map(|model| model.name).collect()
-    }
-
-    fn assert_sound(&self) {
-        let summary = self.library.verify(&[], &Progress::default(), &Cancel::new()).expect("verified");
-        assert_eq!(summary.findings, []);
-    }
-}
-
-fn options(root: &Path) -> LibraryOptions {
-    LibraryOptions {
-        store_root: root.to_owned(),
-        hubs: HubOptions { offline: true, ..HubOptions::default() },
-        promote_after_bytes: 16 << 20,
-        read_timeout: Duration::from_secs(1),
-        cache_limit_bytes: None,
-        min_free_bytes: 0,
-        rate_bytes_max: None,
-        streams: 8,
-    }
-}
-
-/// A LoRA of SDXL in shape, with bytes that make it one of many.
-fn model(seed: u8) -> Vec<u8> {
-    let name = "lora_unet_down_blocks_1_attentions_0_proj_in.lora_down.weight";
-    let json = format!("{{\"{name}\":{{\"dtype\":\"F16\",\"shape\":[1,2],\"data_offsets\":[0,4]}}}}");
-    let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
-    bytes.extend_from_slice(json.as_bytes());
-    bytes.extend_from_slice(&[seed; 4]);
-    bytes
-}
-
-fn truncated() -> Vec<u8> {
-    let mut bytes = model(9);
-    bytes.truncate(bytes.len() - 3);
-    bytes
-}
+use std::path::Path;
+use std::sync::atomic::Ordering;
 
 #[test]
 fn files_become_models_and_a_second_run_reads_nothing() {
