@@ -73,3 +73,38 @@ fn a_line_that_is_slow_for_all_is_left_alone() {
     check_resident(&store, &content);
     assert_eq!(hub.cdn_bytes_sent(PATH), content.size_bytes(), "nothing was cut");
 }
+
+#[test]
+fn more_streams_run_while_they_bring_more() {
+    let content = Content::generated(6, 64 * MIB);
+    let (hub, store) = (hub_with(&content), folder());
+    hub.fault(Fault::Rate { bytes_per_s: STREAM_BYTES_PER_S });
+    let process = Process::start(&hub, &store, Setting { silence: SILENCE, ..Setting::default() });
+    let file = process.open(&wanted(&content));
+    let began = Instant::now();
+    file.fetch_all();
+    wait_for(&file, Activity::Done);
+    let took = began.elapsed();
+    check_resident(&store, &content);
+    assert_eq!(hub.streams_at_once(), 8, "as many as are allowed");
+    // Four streams would need eight seconds, one 32.
+    assert!(took < Duration::from_secs(7), "it took {took:?}");
+    assert_eq!(hub.cdn_bytes_sent(PATH), content.size_bytes());
+}
+
+#[test]
+fn a_hub_that_has_too_much_to_do_is_asked_by_fewer_streams() {
+    let content = Content::generated(7, 48 * MIB);
+    let (hub, store) = (hub_with(&content), folder());
+    hub.fault(Fault::Crowded { streams_max: 3 });
+    hub.fault(Fault::Rate { bytes_per_s: 4 * MIB });
+    let process = Process::start(&hub, &store, Setting { silence: SILENCE, ..Setting::default() });
+    let file = process.open(&wanted(&content));
+    file.fetch_all();
+    wait_for(&file, Activity::Done);
+    check_resident(&store, &content);
+    assert_eq!(hub.cdn_bytes_sent(PATH), content.size_bytes());
+    let refused = hub.requests().iter().filter(|request| request.status == 503).count();
+    assert!((1..=3).contains(&refused), "{refused} requests were refused");
+    assert!((1..=3).contains(&hub.streams_at_once()));
+}

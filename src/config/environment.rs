@@ -37,7 +37,7 @@ variables! {
     CACHE_LIMIT = "MODELFS_CACHE_LIMIT": "Bytes of downloaded files before the ones unused for longest are evicted: `500GB`; `0` for no limit.",
     MIN_FREE = "MODELFS_MIN_FREE": "Bytes of the disk that downloads leave free: `10GB`.",
     MAX_RATE = "MODELFS_MAX_RATE": "Bytes a second of all downloads together: `20MB`; `0` for no limit.",
-    STREAMS = "MODELFS_STREAMS": "Connections for one file in the background, 1 to 12.",
+    STREAMS = "MODELFS_STREAMS": "Most connections for one file in the background, 1 to 12.",
     LOG = "MODELFS_LOG": "Which events are logged, as filter directives: `info`, `modelfs::fetch=debug`.",
     LOG_FORMAT = "MODELFS_LOG_FORMAT": "`text` or `json`; as `--log-format`.",
     HF_ENDPOINT = "HF_ENDPOINT": "Base URL of the Hugging Face hub or of a mirror.",

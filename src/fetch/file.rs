@@ -157,7 +157,7 @@ impl File {
             source: wanted.origins.first().map(|origin| origin.source),
             timer: None,
             speed: Speed::default(),
-            watch: Watch::new(),
+            watch: Watch::new(shared.options.streams),
             began: false,
             syncing: false,
             synced_at: Instant::now(),
@@ -496,10 +496,16 @@ impl State {
         if self.handles > 0 { self.trackers.windows(geometry) } else { Vec::new() }
     }
 
-    fn limits(&self, streams: usize) -> Limits {
+    /// The rest is divided as if all streams that may come were there: what is taken by a few cannot be shared later.
+    fn limits(&self, streams_max: usize) -> Limits {
+        let streams = self.watch.streams();
         let demand = self.requests.iter().filter(|request| request.purpose == Purpose::Demand).count();
         let background = self.requests.len() - demand;
-        Limits { demand: demand < DEMAND_PER_FILE_MAX, background: background < streams, fill_streams: streams as u64 }
+        Limits {
+            demand: demand < DEMAND_PER_FILE_MAX,
+            background: background < streams,
+            fill_streams: streams_max as u64,
+        }
     }
 
     /// Stops the requests that nobody wants any more.

@@ -186,6 +186,7 @@ impl Ticket {
     fn hub_failed(&self, state: &mut State, origin: usize, error: HubError) -> Option<FetchError> {
         let name = self.file.name.to_string();
         tracing::debug!(blob = %self.file.blob, file = %name, range = %self.range, "{error}");
+        state.watch.refused(&error);
         let helps = state.origins.failed(origin, &error, Instant::now());
         let error = FetchError::Hub { name, error };
         state.last_error = Some(error.clone());

@@ -4,7 +4,8 @@
 //! content's lock and touches nothing else. Not here: what is too slow (`plan::Stragglers`).
 
 use super::file::{File, State};
-use crate::plan::{Stage, Stragglers, Stream};
+use crate::hub::HubError;
+use crate::plan::{Purpose, Stage, Stragglers, Stream, Width};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -59,17 +60,45 @@ impl Flow {
     }
 }
 
+/// What comes after a look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Next {
+    Look,
+    /// More may run than before, or fewer.
+    Plan,
+    End,
+}
+
 /// What is known of the requests of one content.
 #[derive(Debug)]
 pub(super) struct Watch {
     stragglers: Stragglers,
+    width: Width,
     looking: bool,
     looked_at: Instant,
 }
 
 impl Watch {
-    pub fn new() -> Self {
-        Self { stragglers: Stragglers::new(), looking: false, looked_at: Instant::now() }
+    /// Of a content that may have so many streams in the background.
+    pub fn new(streams_max: usize) -> Self {
+        Self {
+            stragglers: Stragglers::new(),
+            width: Width::new(streams_max),
+            looking: false,
+            looked_at: Instant::now(),
+        }
+    }
+
+    /// Requests that may run in the background.
+    pub fn streams(&self) -> usize {
+        self.width.count()
+    }
+
+    /// A hub said no: fewer streams, if they are what it has too much of.
+    pub fn refused(&mut self, error: &HubError) {
+        if is_overload(error) {
+            self.width.refused();
+        }
     }
 
     /// A request brought everything.
@@ -89,8 +118,10 @@ impl File {
             loop {
                 tokio::time::sleep(LOOK_EVERY).await;
                 let Some(file) = file.upgrade() else { return };
-                if !file.look_at_requests() {
-                    return;
+                match file.look_at_requests() {
+                    Next::Look => {}
+                    Next::Plan => file.pump(),
+                    Next::End => return,
                 }
             }
         };
@@ -98,12 +129,12 @@ impl File {
     }
 
     /// Gives up the requests that hang behind. Their ranges are planned again when they are gone, what is waited for first.
-    fn look_at_requests(&self) -> bool {
+    fn look_at_requests(&self) -> Next {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         if state.requests.is_empty() {
             state.watch.looking = false;
-            return false;
+            return Next::End;
         }
         let mut streams = Vec::with_capacity(state.requests.len());
         for request in &state.requests {
@@ -119,13 +150,20 @@ impl File {
         }
         let now = Instant::now();
         let elapsed_ms = millis(now - std::mem::replace(&mut state.watch.looked_at, now));
-        for id in state.watch.stragglers.look(elapsed_ms, self.received_bytes(), &streams) {
+        let total_bytes = self.received_bytes();
+        for id in state.watch.stragglers.look(elapsed_ms, total_bytes, &streams) {
             let request = state.request(id).expect("it was looked at under the same lock");
             request.stop.notify_one();
             tracing::debug!(blob = %self.blob, file = %self.name, from = request.place.head, "a slow stream is replaced");
         }
-        true
+        let background = state.requests.iter().filter(|request| request.purpose != Purpose::Demand).count();
+        if state.watch.width.look(elapsed_ms, total_bytes, background) { Next::Plan } else { Next::Look }
     }
+}
+
+/// Whether fewer requests would have been answered.
+fn is_overload(error: &HubError) -> bool {
+    matches!(error, HubError::RateLimited { .. } | HubError::Status { status: 429 | 503, .. })
 }
 
 fn millis(time: Duration) -> u64 {

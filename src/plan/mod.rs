@@ -1,5 +1,5 @@
 //! Decisions without deeds: which ranges to fetch next, how far to read ahead, when a probe becomes a load,
-//! which stream is worth replacing.
+//! which stream is worth replacing, how many of them a file is worth.
 //!
 //! Pure: given what is here, what is under way and what is asked for, the answer is a list of ranges. Not here: sockets,
 //! files, threads, time.
@@ -9,9 +9,11 @@ mod next;
 mod promotion;
 mod straggler;
 mod tracker;
+mod width;
 
 pub use geometry::Geometry;
 pub use next::{Limits, Planner, Purpose, Running, Step};
 pub use promotion::Promotion;
 pub use straggler::{Stage, Stragglers, Stream};
 pub use tracker::Trackers;
+pub use width::Width;

@@ -47,6 +47,8 @@ pub enum Fault {
     WrongBytes,
     /// At most this many bytes in a second for each connection.
     Rate { bytes_per_s: u64 },
+    /// 503 while so many bodies are being sent.
+    Crowded { streams_max: usize },
 }
 
 /// A fault with its conditions.
@@ -131,7 +133,8 @@ impl Fault {
             | Self::EtagFlip
             | Self::Expire { .. }
             | Self::WrongBytes
-            | Self::Rate { .. } => place == Place::Bytes,
+            | Self::Rate { .. }
+            | Self::Crowded { .. } => place == Place::Bytes,
         }
     }
 }

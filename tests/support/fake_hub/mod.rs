@@ -8,6 +8,7 @@
 mod api;
 mod cdn;
 mod content;
+mod crowd;
 mod exchange;
 mod fault;
 mod outgoing;
@@ -23,6 +24,7 @@ pub use fault::{Fault, Place, Rule};
 pub use record::{Origin, Recorded};
 pub use repository::{Access, DEFAULT_COMMIT, RepoBuilder, Storage};
 
+use crowd::Crowd;
 use record::Live;
 use repository::{File, Repo};
 use std::collections::{HashMap, HashSet};
@@ -56,6 +58,7 @@ struct Shared {
     settings: Mutex<Settings>,
     signatures: AtomicU64,
     released: watch::Sender<u64>,
+    crowd: Crowd,
 }
 
 /// A signed address in use.
@@ -110,6 +113,7 @@ impl FakeHub {
             }),
             signatures: AtomicU64::new(0),
             released: watch::channel(0).0,
+            crowd: Crowd::default(),
         });
         Self { servers: Servers::run(bound, &shared), shared }
     }
@@ -121,6 +125,11 @@ impl FakeHub {
 
     pub fn cdn_origin(&self) -> String {
         format!("http://127.0.0.1:{}", self.shared.cdn_port)
+    }
+
+    /// Bodies of files that were sent at once, at most.
+    pub fn streams_at_once(&self) -> usize {
+        self.shared.crowd.most()
     }
 
     /// Makes the repository when it is not there.

@@ -4,6 +4,7 @@
 
 use super::Shared;
 use super::content::{Content, PIECE_BYTES};
+use super::crowd::Turn;
 use super::exchange::{Ask, Payload, Reply};
 use super::fault::Fault;
 use super::wire::Peer;
@@ -31,6 +32,7 @@ pub(super) struct Outgoing {
     /// Counts what an address has given, for its expiry.
     address_bytes: Option<Arc<AtomicU64>>,
     released: watch::Receiver<u64>,
+    turn: Turn,
 }
 
 #[derive(Clone, Copy)]
@@ -67,6 +69,13 @@ pub(super) fn reply(
     address_bytes: Option<Arc<AtomicU64>>,
 ) -> Reply {
     let size_bytes = content.size_bytes();
+    let most = faults.iter().find_map(|fault| match fault {
+        Fault::Crowded { streams_max } => Some(*streams_max),
+        _ => None,
+    });
+    let Some(turn) = shared.crowd.enter(most.unwrap_or(usize::MAX)) else {
+        return Reply::text(503, "SlowDown: please reduce your request rate");
+    };
     let mut outgoing = Outgoing {
         content: content.clone(),
         at: 0,
@@ -76,6 +85,7 @@ pub(super) fn reply(
         wrong_bytes: false,
         address_bytes,
         released: shared.released.subscribe(),
+        turn,
     };
     let mut tag = etag.to_owned();
     let (mut shift, mut whole, mut gzip) = (0, false, false);
