@@ -3,68 +3,17 @@
 Every figure is a ratio of two medians, measured in turn (ours, theirs, ours, theirs, ...) on the same machine in the
 same minutes, because single times say more about the machine than about the program.
 """
-import argparse, datetime, json, os, platform, random, shutil, statistics, subprocess, sys, tempfile, time
+import argparse, datetime, json, os, platform, shutil, statistics, subprocess, sys, tempfile, time
 from pathlib import Path
 
-RUNS = 5
+from measuring import RUNS, Box, in_turn, model_file, ratio_row, row, rows, say, timed, warm
+from opponents import opponents
+
 LARGE_BYTES = 1 << 30
 SCALE_MODELS = 100_000
 USER = 65534  # nobody
 PAGE = "docs/BENCHMARKS.md"
-rows = {}
-
-
-def say(text):
-    print(f"==> {text}", file=sys.stderr, flush=True)
-
-
-def row(part, what, figure, goal, met, how):
-    rows.setdefault(part, []).append((what, figure, goal, met, how))
-    say(f"{what}: {figure} (goal {goal}){'' if met else '  NOT MET'}")
-
-
-def ratio_row(part, what, ours, theirs, goal, how, less_is_better=False):
-    """One row from two lists of measurements taken in turn."""
-    a, b = statistics.median(ours), statistics.median(theirs)
-    value = a / b
-    met = value <= goal if less_is_better else value >= goal
-    sign = "≤" if less_is_better else "≥"
-    row(part, what, f"{value:.2f}", f"{sign} {goal}", met, how)
-
-
-class Box:
-    """A store, a mount and the environment of one user, all gone at the end."""
-
-    def __init__(self, program, root, uid=None):
-        self.program, self.root, self.uid, self.mounts = program, Path(root), uid, []
-        self.root.mkdir(parents=True, exist_ok=True)
-        self.env = {"PATH": os.environ["PATH"], "HOME": str(self.root), "MODELFS_STORE": str(self.root / "store"), "LANG": "C.UTF-8"}
-
-    def prefix(self):
-        return ["setpriv", f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups"] if self.uid else []
-
-    def run(self, *words, check=True):
-        done = subprocess.run([*self.prefix(), self.program, *map(str, words)], env=self.env, capture_output=True, text=True)
-        if check and done.returncode:
-            sys.exit(f"{words}: exit {done.returncode}\n{done.stdout}{done.stderr}")
-        return done
-
-    def mount(self, name="mount"):
-        point = self.root / name
-        point.mkdir(exist_ok=True)
-        if self.uid:
-            os.chown(point, self.uid, self.uid)
-        self.run("mount", point)
-        self.mounts.append(point)
-        return point
-
-    def unmount(self, point):
-        self.run("unmount", point)
-        self.mounts.remove(point)
-
-    def close(self):
-        for point in list(self.mounts):
-            self.run("unmount", point, check=False)
+PARTS = ["resident", "import", "remote", "opponents", "scale", "search"]
 
 
 def drop_caches():
@@ -83,40 +32,6 @@ def fio(path, rw, engine, block, seconds=None, uid=None):
         sys.exit(f"fio: {done.stderr}{done.stdout}")
     text = done.stdout[done.stdout.index("{"):]
     return json.loads(text)["jobs"][0]["read"]["bw_bytes"]
-
-
-def warm(path):
-    with open(path, "rb", buffering=0) as file:
-        while file.read(8 << 20):
-            pass
-
-
-def model_file(path, number, size):
-    """A LoRA of `size` bytes whose bytes a number decides."""
-    rank = size // 2 // 320
-    header = json.dumps({
-        "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q.lora_down.weight":
-            {"dtype": "F16", "shape": [rank, 320], "data_offsets": [0, rank * 640]},
-        "__metadata__": {"ss_network_module": "networks.lora", "number": str(number)},
-    }).encode()
-    header += b" " * (-len(header) % 8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    source = random.Random(number)
-    with open(path, "wb") as file:
-        file.write(len(header).to_bytes(8, "little") + header)
-        left = rank * 640
-        while left:
-            piece = source.randbytes(min(left, 16 << 20))
-            file.write(piece)
-            left -= len(piece)
-
-
-def in_turn(*measures, runs=RUNS):
-    results = [[] for _ in measures]
-    for _ in range(runs):
-        for result, measure in zip(results, measures):
-            result.append(measure())
-    return results
 
 
 def resident(program, work):
@@ -174,14 +89,6 @@ def can_mount_as(uid):
 
 
 restore = []
-
-
-def timed(words, env=None):
-    start = time.perf_counter()
-    done = subprocess.run([str(word) for word in words], env=env, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{words}: {done.stderr}")
-    return time.perf_counter() - start
 
 
 def importing(program, work):
@@ -370,7 +277,7 @@ def page(command):
             lines.append(f"| {what} | {figure} | {goal} | {'' if met else 'not met'} | {how} |")
         parts[part] = "\n".join(lines).strip()
     text = "# Benchmarks\n\nWritten by `scripts/bench`. A figure without a unit is a ratio of medians, ours to the other side's, measured in turn in one run.\n"
-    for name in ["resident", "import", "remote", "scale", "search"]:
+    for name in PARTS:
         if name in parts:
             text += f"\n## {name}\n\n{parts[name]}\n"
     Path(PAGE).write_text(text)
@@ -382,7 +289,7 @@ def main():
     parser.add_argument("--target", type=Path, required=True)
     parser.add_argument("parts", nargs="*")
     given = parser.parse_args()
-    known = ["resident", "import", "remote", "scale", "search"]
+    known = PARTS
     parts = given.parts or known
     if unknown := set(parts) - set(known):
         sys.exit(f"unknown: {', '.join(unknown)}; known are {', '.join(known)}")
@@ -394,7 +301,8 @@ def main():
         try:
             for part in parts:
                 {"resident": lambda: resident(program, work), "import": lambda: importing(program, work),
-                 "remote": lambda: remote(program, work, target), "scale": lambda: scale(program, work, target),
+                 "remote": lambda: remote(program, work, target),
+                 "opponents": lambda: opponents(program, work / "opponents", target), "scale": lambda: scale(program, work, target),
                  "search": lambda: search(target)}[part]()
         finally:
             for undo in restore:
