@@ -35,9 +35,8 @@ pub(super) async fn evict(library: &Library, hubs: &HubSet, blob: BlobId) -> Res
         return Err(Fault::new(FaultKind::NotPermitted, format!("{name} is pinned"), remedy));
     }
     match facts.row.state {
-        BlobState::Remote => Ok(0),
-        // Nothing is lost that was not to be fetched anyway.
-        BlobState::Partial => discard(library, &facts.row),
+        // Nothing is lost that was not to be fetched anyway. The first bytes may be here before their row says so.
+        BlobState::Remote | BlobState::Partial => discard(library, &facts.row),
         BlobState::Resident => {
             // Hubs are not asked for a file that is in use anyway; the lock is not held while they are.
             drop(lock(library, &facts.row)?);
