@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _};
 use std::path::Path;
 use std::time::Duration;
+use support::fake_hub::{FakeHub, Fault, Place, Rule};
 use support::mounted::{Fuse, Sandbox, eventually, fuse_or_skip, modelfs_xattr};
 use support::samples::tensors;
 use support::samples::torch_file::{self, Object};
@@ -122,4 +123,55 @@ fn a_store_of_an_older_program_is_looked_through() {
     drop(database);
     let row = sandbox.run(["info", "runs.pt", "--json"]).success().json();
     assert_eq!(row["safety"].as_str(), Some("unsafe"), "{row}");
+}
+
+/// Written in letters alone, so that whoever looks for a header finds a text file.
+const SYSTEM_IN_LETTERS: &[u8] = b"cos\nsystem\n(S'id'\ntR.";
+
+#[test]
+fn what_could_not_be_looked_through_is_not_handed_out_as_a_pickle() {
+    if fuse_or_skip() == Fuse::Skip {
+        return;
+    }
+    let hub = FakeHub::start();
+    // The same bytes, known by a harmless name first.
+    hub.repo("org/first").lfs("notes.txt", SYSTEM_IN_LETTERS.to_vec());
+    hub.repo("org/model").lfs("pytorch_model.bin", SYSTEM_IN_LETTERS.to_vec()).file("config.json", "{}");
+    let mut sandbox = Sandbox::new();
+    sandbox.set("HF_ENDPOINT", &hub.endpoint());
+    sandbox.run(["add", "hf:org/first"]).success();
+    sandbox.run(["add", "hf:org/model"]).success();
+    let mount = sandbox.mount(&[]);
+    let model = mount.path("hubs/huggingface/org/model/pytorch_model.bin");
+    assert_eq!(open_error(&model), Some(libc::EACCES), "before it is here");
+    let why = modelfs_xattr(&model, "error").expect("a reason");
+    assert!(why.contains("modelfs fetch") && why.contains("modelfs trust"), "{why}");
+    sandbox.run(["fetch", "pytorch_model.bin"]).success();
+    eventually("it is here", VISIBLE_MAX, || modelfs_xattr(&model, "state").as_deref() == Some("resident"));
+    assert_eq!(open_error(&model), Some(libc::EACCES), "when it is here");
+    mount.unmount();
+}
+
+#[test]
+fn a_pickle_whose_header_was_not_read_waits_until_it_is_here() {
+    if fuse_or_skip() == Fuse::Skip {
+        return;
+    }
+    let hub = FakeHub::start();
+    hub.repo("org/name").lfs("upscaler.pth", state_dict());
+    hub.fault(Rule::new(Fault::Status(503)).at(Place::Bytes));
+    let mut sandbox = Sandbox::new();
+    sandbox.set("HF_ENDPOINT", &hub.endpoint());
+    sandbox.run(["add", "hf:org/name"]).success();
+    hub.clear_faults();
+    let mount = sandbox.mount(&[]);
+    let file = mount.path("hubs/huggingface/org/name/upscaler.pth");
+    assert_eq!(open_error(&file), Some(libc::EACCES));
+    let why = modelfs_xattr(&file, "error").expect("a reason");
+    let reference = why.split("modelfs fetch ").nth(1).and_then(|rest| rest.split('`').next()).expect("a REF");
+    sandbox.run(["fetch", reference]).success();
+    eventually("it is handed out", VISIBLE_MAX, || open_error(&file).is_none());
+    assert_eq!(fs::read(&file).expect("readable"), state_dict());
+    assert_eq!(modelfs_xattr(&file, "safety").as_deref(), Some("safe"));
+    mount.unmount();
 }

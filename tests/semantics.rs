@@ -115,6 +115,10 @@ const STATEMENTS: &[(&str, Shown)] = &[
     ("`unsafe`", In("tests/danger.rs")),
     ("Classes of known libraries", Elsewhere("src/classify/danger.rs", "classes_are_made_anew_and_not_called")),
     ("An unpickler runs", In("src/classify/danger.rs")),
+    (
+        "What has the name of a pickle",
+        Elsewhere("tests/danger.rs", "what_could_not_be_looked_through_is_not_handed_out_as_a_pickle"),
+    ),
     ("Absent while the header", In("tests/danger.rs")),
     ("Everything but `open`", In("tests/danger.rs")),
     ("The decision belongs to the content", In("tests/danger.rs")),

@@ -91,6 +91,20 @@ impl Reader<'_> {
         })
     }
 
+    /// Contents whose header nobody could read, in order of id, from after `after`; at most `limit`.
+    pub fn headless_after(&self, after: Option<BlobId>, limit: u32) -> Result<Vec<BlobId>, CatalogError> {
+        let sql = "SELECT id FROM blobs WHERE id > ?1 AND id NOT IN (SELECT blob_id FROM headers) ORDER BY id LIMIT ?2";
+        let values = params![after.map_or(0, BlobId::get), limit];
+        self.all(sql, values, "blobs", |cells| cells.integer(0).map(BlobId::new))
+    }
+
+    /// Everything a content is called: its own name, and the names or paths of what shows it.
+    pub fn names_of_blob(&self, blob: BlobId) -> Result<Vec<String>, CatalogError> {
+        let sql = "SELECT name FROM blobs WHERE id = ?1 UNION SELECT filename FROM models WHERE blob_id = ?1 \
+            UNION SELECT path FROM bundle_files WHERE blob_id = ?1";
+        self.all(sql, [blob.get()], "blobs", |cells| cells.text(0).map(str::to_owned))
+    }
+
     pub fn link(&self, blob: BlobId) -> Result<Option<LinkRow>, CatalogError> {
         let sql = "SELECT blob_id, path, size, mtime_ns, inode, device FROM links WHERE blob_id = ?1";
         let read = |cells: Cells<'_>| Ok(LinkRow { path: cells.path(1)?, mark: read_mark(cells, 2)? });

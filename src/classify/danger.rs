@@ -13,7 +13,7 @@ use crate::base::Safety;
 use crate::formats::{Format, Header, NOTE_KEY};
 
 /// Counts up with every change of the lists: contents that were judged by another number are judged again.
-pub const DANGER_VERSION: u32 = 2;
+pub const DANGER_VERSION: u32 = 3;
 
 /// Names that one `[a,b]` notation may stand for; more is a mistake in the list.
 const ALTERNATIVES_MAX: usize = 512;
@@ -71,7 +71,8 @@ pub fn safety(header: &Header, file_name: &str) -> Safety {
     dangers(header, file_name).first().map_or(Safety::Safe, |danger| danger.safety)
 }
 
-fn is_unpickled(file_name: &str) -> bool {
+/// Whether programs hand a file of this name to an unpickler, whatever its bytes are.
+pub fn is_unpickled(file_name: &str) -> bool {
     let lower = file_name.to_ascii_lowercase();
     UNPICKLED_SUFFIXES.iter().any(|suffix| lower.ends_with(suffix))
 }

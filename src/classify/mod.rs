@@ -27,7 +27,7 @@ mod words;
 mod tests;
 
 pub use bundle::{Part, classify_bundle};
-pub use danger::{DANGER_VERSION, Danger, dangers, safety};
+pub use danger::{DANGER_VERSION, Danger, dangers, is_unpickled, safety};
 pub use error::RulesError;
 pub use explain::{Explained, NearMiss, Rival, explain};
 pub use figures::{Network, network, parameter_count};

@@ -4,6 +4,7 @@
 //! resident at once; running it again registers only what is new. One transaction for the rows, after all network work.
 //! Not here: downloads (`fetch`), which directories show it (`shelf`).
 
+use super::danger;
 use super::models::{self, NewFacts};
 use super::origins::{origin_of, row_of};
 use super::probe::probe;
@@ -193,12 +194,16 @@ impl Registration<'_> {
                 self.register_model(writer, &mut shelf, index, file, registered.blob)?;
             }
         }
+        let called: Vec<_> = files.iter().map(|file| (file.blob, file.path.file_name())).collect();
         if is_repository(self.listing.source) {
             let (bundle, hub) = self.bundle(writer, files)?;
             shelf.place_bundle(writer, bundle)?;
             summary.path = format!("{}/{}", directory_of_repo(&hub), hub.directory_name);
         } else if self.layout.in_views {
             self.folder_bundle(writer, &mut shelf, files)?;
+        }
+        for (blob, name) in called {
+            danger::is_called(writer, blob, name.as_str())?;
         }
         Ok(summary)
     }

@@ -4,6 +4,7 @@
 //! transaction. A content that was known under another row already becomes that one. A file that lies in the store
 //! although nobody recorded it (the transaction failed, or a crash came between) is found at the next open.
 
+use super::danger;
 use super::shelf::{self, Shelf};
 use super::{Library, LibraryError, judging};
 use crate::base::{BlobId, BlobState, EntryName, Fault, FaultKind};
@@ -39,6 +40,7 @@ pub(super) fn record(library: &Library, blob: BlobId, hashes: &Hashes, name: &En
             writer.set_header(target.id, &encode_header(header), safety(header, name.as_str()))?;
             judge_again(library, writer, target.id)?;
         }
+        danger::judge(writer, target.id)?;
         shelf::set_blob_state(writer, target.id, BlobState::Resident)
     })?;
     Ok(())

@@ -1,12 +1,13 @@
 //! Pickles that may run something when they are loaded: judged anew when the list of imports changes, explained, trusted.
 //!
-//! Invariant: what is withheld stays withheld until a person says otherwise, through every import of the same bytes.
+//! Invariants: what is withheld stays withheld until a person says otherwise, through every import of the same bytes; what
+//! a program may hand to an unpickler under any of its names is withheld as long as nobody has looked through it.
 //! Not here: which imports are harmless (`classify`), the refusal itself (`mounted::opening`).
 
 use super::{Library, LibraryError, TrustChange, reference};
-use crate::base::{BlobId, Digest, Fault, FaultKind, Safety, Timestamp};
-use crate::catalog::{BlobRow, Catalog, CatalogError, ModelRow, Reader};
-use crate::classify::{DANGER_VERSION, Danger, dangers, safety};
+use crate::base::{BlobId, BlobState, Digest, Fault, FaultKind, Safety, Timestamp};
+use crate::catalog::{BlobRow, Catalog, CatalogError, Reader, Writer};
+use crate::classify::{DANGER_VERSION, Danger, dangers, is_unpickled};
 use crate::formats::decode_header;
 
 /// Records read at a time: bounds the memory.
@@ -27,12 +28,14 @@ pub(super) fn bring_up_to_date(catalog: &Catalog, now: Timestamp) -> Result<(), 
             let page = w.headers_after(after, PAGE_ROWS)?;
             let Some((last, ..)) = page.last() else { break };
             after = Some(*last);
-            for (blob, name, record) in &page {
-                // A record of another version says nothing; its file is judged when it is read again.
-                if let Ok(header) = decode_header(record) {
-                    w.set_safety(*blob, safety(&header, name.as_str()))?;
-                }
-            }
+            page.iter().try_for_each(|(blob, ..)| judge(w, *blob))?;
+        }
+        after = None;
+        loop {
+            let page = w.headless_after(after, PAGE_ROWS)?;
+            let Some(last) = page.last() else { break };
+            after = Some(*last);
+            page.iter().try_for_each(|blob| judge(w, *blob))?;
         }
         w.set_danger_version(DANGER_VERSION)
     });
@@ -45,13 +48,45 @@ pub(super) fn bring_up_to_date(catalog: &Catalog, now: Timestamp) -> Result<(), 
     }
 }
 
+/// A content is shown under this name too: under one of a pickle it may be more dangerous than under the others.
+pub(super) fn is_called(w: &mut Writer<'_>, blob: BlobId, name: &str) -> Result<(), CatalogError> {
+    if is_unpickled(name) { judge(w, blob) } else { Ok(()) }
+}
+
+/// Judges a content by what is known of it and by everything it is called.
+pub(super) fn judge(w: &mut Writer<'_>, blob: BlobId) -> Result<(), CatalogError> {
+    let Some(row) = w.blob(blob)? else { return Ok(()) };
+    match found_in(w, &row)? {
+        Some(found) => w.set_safety(blob, found.first().map_or(Safety::Safe, |danger| danger.safety)),
+        None => Ok(()),
+    }
+}
+
 /// What makes a content less than safe, worst first.
 pub(super) fn of_blob(r: &Reader<'_>, blob: &BlobRow) -> Result<Vec<Danger>, CatalogError> {
     if blob.safety.is_none_or(|safety| safety == Safety::Safe) {
         return Ok(Vec::new());
     }
+    Ok(found_in(r, blob)?.unwrap_or_default())
+}
+
+/// `None` for what nobody knows and no unpickler gets.
+fn found_in(r: &Reader<'_>, blob: &BlobRow) -> Result<Option<Vec<Danger>>, CatalogError> {
+    let name = r.names_of_blob(blob.id)?.into_iter().find(|name| is_unpickled(name));
+    // A record of another version says nothing; its file is judged when it is read again.
     let header = r.header(blob.id)?.and_then(|record| decode_header(&record).ok());
-    Ok(header.map(|header| dangers(&header, blob.name.as_str())).unwrap_or_default())
+    let unknown = |_| vec![Danger { what: unread(blob).to_owned(), safety: Safety::Suspicious }];
+    Ok(match header {
+        Some(header) => Some(dangers(&header, name.as_deref().unwrap_or(blob.name.as_str()))),
+        None => name.map(unknown),
+    })
+}
+
+const fn unread(blob: &BlobRow) -> &'static str {
+    match blob.state {
+        BlobState::Resident => "its bytes cannot be looked through",
+        BlobState::Remote | BlobState::Partial => "nobody has looked through it yet",
+    }
 }
 
 pub(super) fn set_trusted(library: &Library, reference: &str, trusted: bool) -> Result<TrustChange, LibraryError> {
@@ -76,37 +111,32 @@ fn subject(r: &Reader<'_>, reference: &str) -> Result<(String, BlobRow), Library
     }
 }
 
-/// Why a content is not handed out, in one sentence; nothing for one that is.
-pub(super) fn why_withheld(blob: &BlobRow, models: &[ModelRow]) -> Option<String> {
-    let safety = blob.safety.filter(|safety| *safety != Safety::Safe && !blob.trusted)?;
-    let what = format!("{} {} when it is loaded, so it is not handed out", blob.name, what_it_does(safety));
-    Some(Fault::new(FaultKind::AccessDenied, what, remedy(blob, models)).to_string())
-}
-
-const fn what_it_does(safety: Safety) -> &'static str {
-    match safety {
-        Safety::Safe | Safety::Suspicious => "may run code",
-        Safety::Unsafe => "runs code",
+/// Why a content is not handed out; nothing for one that is.
+pub(super) fn refusal(r: &Reader<'_>, blob: &BlobRow) -> Result<Option<Fault>, CatalogError> {
+    if blob.trusted || blob.safety.is_none_or(|safety| safety == Safety::Safe) {
+        return Ok(None);
     }
-}
-
-/// The answer to an open of a content that is withheld.
-pub(super) fn refusal(r: &Reader<'_>, blob: BlobId) -> Result<Fault, CatalogError> {
-    let Some(row) = r.blob(blob)? else { return Ok(Fault::new(FaultKind::Gone, "the file was removed", "")) };
-    let found = of_blob(r, &row)?;
+    let found = of_blob(r, blob)?;
     let shown: Vec<&str> = found.iter().take(SHOWN_MAX).map(|danger| danger.what.as_str()).collect();
     let shown = if shown.is_empty() { String::new() } else { format!(" ({})", shown.join(", ")) };
-    let does = what_it_does(row.safety.unwrap_or(Safety::Suspicious));
-    let what = format!("{} {does} when it is loaded{shown}", row.name);
-    Ok(Fault::new(FaultKind::AccessDenied, what, remedy(&row, &r.models_of_blob(blob)?)))
+    let does = if blob.safety == Some(Safety::Unsafe) { "runs code" } else { "may run code" };
+    let what = format!("{} {does} when it is loaded{shown}, so it is not handed out", blob.name);
+    Ok(Some(Fault::new(FaultKind::AccessDenied, what, remedy(r, blob)?)))
 }
 
-fn remedy(blob: &BlobRow, models: &[ModelRow]) -> String {
+fn remedy(r: &Reader<'_>, blob: &BlobRow) -> Result<String, CatalogError> {
+    let models = r.models_of_blob(blob.id)?;
     let reference = match (&blob.sha256, models.first()) {
         (Some(sha256), Some(_)) => format!("sha256:{}", sha256.prefix(SHOWN_DIGITS)),
         (None, Some(model)) => model.id.to_string(),
         (Some(sha256), None) => format!("sha256:{sha256}"),
         (None, None) => format!("'{}'", blob.name),
     };
-    format!("use a .safetensors instead, or, if you trust where it comes from, run `modelfs trust {reference}`")
+    let is_looked_through_later = blob.state != BlobState::Resident && r.header(blob.id)?.is_none();
+    let first = if is_looked_through_later {
+        format!("run `modelfs fetch {reference}`: it is looked through when all of it is here")
+    } else {
+        "use a .safetensors instead".to_owned()
+    };
+    Ok(format!("{first}; or, if you trust where it comes from, run `modelfs trust {reference}`"))
 }

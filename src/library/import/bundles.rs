@@ -7,6 +7,7 @@ use crate::base::{BlobId, EntryName, ModelType};
 use crate::catalog::{BundleRow, CatalogError, NewBundle, OriginRow, Writer};
 use crate::classify::{self, Evidence, Part, Rules, Verdict};
 use crate::formats::{Header, decode_header, has_model_suffix};
+use crate::library::danger;
 use crate::library::shelf::Shelf;
 use crate::tree::{BundleFile, HubRepo, Source};
 
@@ -47,6 +48,7 @@ pub(super) fn commit_bundle(
         let more: Vec<BundleFile> = files.iter().filter(is_new).cloned().collect();
         if !more.is_empty() {
             w.extend_bundle(known.id, &more)?;
+            more.iter().try_for_each(|file| danger::is_called(w, file.blob, file.path.as_str()))?;
             shelf.place_bundle(w, known.id)?;
         }
         return Ok(!more.is_empty());
@@ -60,6 +62,7 @@ pub(super) fn commit_bundle(
             (source, Some(HubRepo { source, repo: repo.clone(), directory_name }), Some(commit.clone()))
         }
     };
+    let called: Vec<_> = files.iter().map(|file| (file.blob, file.path.file_name())).collect();
     let bundle = w.add_bundle(&NewBundle {
         name: work.name.clone(),
         in_views,
@@ -72,6 +75,7 @@ pub(super) fn commit_bundle(
         mtime: w.now(),
     })?;
     shelf.place_bundle(w, bundle)?;
+    called.iter().try_for_each(|(blob, name)| danger::is_called(w, *blob, name.as_str()))?;
     Ok(true)
 }
 

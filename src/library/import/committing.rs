@@ -11,6 +11,7 @@ use crate::base::{BlobId, BlobState, EntryName, Fault, Safety, Timestamp};
 use crate::catalog::{CatalogError, HashRow, NewBlob, OriginRow, Writer};
 use crate::classify::{self, Verdict};
 use crate::formats::{Header, encode_header};
+use crate::library::danger;
 use crate::library::models::{self, NewFacts};
 use crate::library::shelf::Shelf;
 use crate::library::{ImportMode, ImportObserver, ImportSummary, Library, LibraryError, Refusal};
@@ -410,6 +411,7 @@ pub(super) fn commit_model(
         tags: &[],
     };
     models::register(w, shelf, &facts)?;
+    danger::is_called(w, blob, model.name.as_str())?;
     if let Some(hub) = &model.hub {
         shelf.add_origin(w, blob, &hub_origin(hub))?;
     }

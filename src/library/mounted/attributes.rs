@@ -3,7 +3,7 @@
 //! Invariants: reading never waits for the network; an unknown value is an absent attribute, never an empty one; no
 //! value holds a token or a signed address. Not here: name spaces and sizes of the kernel's calls (`fuse`).
 
-use super::super::{danger, evict, origins};
+use super::super::{evict, origins};
 use super::Mounted;
 use super::deciding::Decided;
 use super::facts::Known;
@@ -104,8 +104,8 @@ impl Subject<'_> {
     }
 
     fn error(&self) -> Option<String> {
-        if let Some(refusal) = danger::why_withheld(&self.known.blob, &self.known.models) {
-            return Some(refusal);
+        if let Some(refusal) = &self.known.withheld {
+            return Some(refusal.to_string());
         }
         if self.known.blob.state == BlobState::Resident {
             return None;

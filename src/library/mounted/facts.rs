@@ -2,7 +2,8 @@
 //!
 //! Invariant: a kept answer is forgotten when its content changes. A miss reads the local database, never the network.
 
-use crate::base::BlobId;
+use super::super::danger;
+use crate::base::{BlobId, Fault};
 use crate::catalog::{BlobRow, Catalog, CatalogError, ModelRow, OriginRow};
 use lru::LruCache;
 use parking_lot::Mutex;
@@ -20,6 +21,8 @@ pub(super) struct Known {
     pub models: Vec<ModelRow>,
     pub origins: Vec<OriginRow>,
     pub pinned: bool,
+    /// Why it is not handed out.
+    pub withheld: Option<Fault>,
 }
 
 pub(super) struct Facts {
@@ -43,7 +46,8 @@ impl Facts {
         let Some(known) = self.catalog.read(|reader| {
             let Some(row) = reader.blob(blob)? else { return Ok::<_, CatalogError>(None) };
             let (models, origins) = (reader.models_of_blob(blob)?, reader.origins(blob)?);
-            Ok(Some(Arc::new(Known { blob: row, models, origins, pinned: reader.is_pinned(blob)? })))
+            let (pinned, withheld) = (reader.is_pinned(blob)?, danger::refusal(reader, &row)?);
+            Ok(Some(Arc::new(Known { blob: row, models, origins, pinned, withheld })))
         })?
         else {
             return Ok(None);

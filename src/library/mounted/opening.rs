@@ -40,7 +40,12 @@ impl Mounted {
 
     /// Why a content is not handed out.
     fn withheld(&self, blob: BlobId) -> Fault {
-        let told = self.inner.library.catalog().read(|reader| danger::refusal(reader, blob));
+        let gone = || Fault::new(FaultKind::Gone, "the file was removed", "");
+        let told = self.inner.library.catalog().read(|reader| match reader.blob(blob)? {
+            // Somebody may have trusted it since; then the next open is answered.
+            Some(row) => Ok(danger::refusal(reader, &row)?.unwrap_or_else(|| busy(&row))),
+            None => Ok::<_, CatalogError>(gone()),
+        });
         told.unwrap_or_else(|error| error.fault())
     }
 
@@ -144,6 +149,10 @@ impl Mounted {
             Err(error) => Err(error.fault()),
         }
     }
+}
+
+fn busy(row: &BlobRow) -> Fault {
+    Fault::new(FaultKind::Busy, format!("{} is being decided about", row.name), "open it again")
 }
 
 fn open_linked(link: &LinkRow) -> Result<File, Fault> {
