@@ -8,6 +8,7 @@ use super::output::Output;
 use super::table::{Align, Table};
 use super::verb_arguments::SearchArguments;
 use super::{Context, exit, figures};
+use crate::hub::FoundFile;
 use crate::library::{FoundAtHub, SearchRequest};
 use serde_json::{Value, json};
 
@@ -48,6 +49,7 @@ pub fn run(context: &Context, wanted: &SearchArguments, output: &mut Output) -> 
 fn table_of_found(found: &[FoundAtHub]) -> Table {
     let mut table = Table::new(&[
         ("ID", Align::Left),
+        ("NAME", Align::Left),
         ("TYPE", Align::Left),
         ("BASE", Align::Left),
         ("DOWNLOADS", Align::Right),
@@ -60,6 +62,8 @@ fn table_of_found(found: &[FoundAtHub]) -> Table {
         let updated = repo.updated.map(figures::time).unwrap_or_default();
         table.row([
             repo.reference.clone(),
+            // A hub that names its repositories has the name in the id.
+            if repo.reference.ends_with(&repo.name) { String::new() } else { repo.name.clone() },
             repo.model_type.map(|word| word.to_string()).unwrap_or_default(),
             repo.base.clone().unwrap_or_default(),
             count(repo.downloads),
@@ -77,10 +81,12 @@ fn table_of_found(found: &[FoundAtHub]) -> Table {
 }
 
 fn found_json(repo: &FoundAtHub) -> Value {
+    let file = |file: &FoundFile| json!({ "name": file.name, "size": file.size_bytes, "sha256": file.sha256.map(|sha256| sha256.to_string()) });
     json!({
         "id": repo.reference,
         "name": repo.name,
         "sources": [repo.source],
+        "description": repo.description,
         "creator": repo.creator,
         "type": repo.model_type.map(|word| word.as_str()),
         "base": repo.base,
@@ -89,7 +95,12 @@ fn found_json(repo: &FoundAtHub) -> Value {
         "tags": repo.tags,
         "license": repo.license,
         "updated": repo.updated.map(figures::time),
+        "size": repo.size_bytes,
+        "files": repo.files.iter().map(file).collect::<Vec<_>>(),
+        "thumbnail": repo.thumbnail,
         "gated": repo.gated,
+        "nsfw": repo.adult,
+        "nsfw_level": repo.nsfw_level,
         "here": repo.is_here,
     })
 }

@@ -138,7 +138,7 @@ pub struct SearchArguments {
     /// Words, key:value and comparisons; several arguments are one query, `-word` inside quotes or after `--`
     #[arg(value_name = "QUERY", required = true)]
     pub query: Vec<String>,
-    /// Where to search: local, huggingface, all, or several with commas [default: local]
+    /// Where to search: local, huggingface, civitai, modelscope, all, or several with commas [default: local]
     #[arg(long, value_name = "SOURCE")]
     pub source: Option<String>,
     /// Go on where an earlier answer of hubs ended, with the same query

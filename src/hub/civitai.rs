@@ -9,6 +9,7 @@ use super::client::{self, Answer, Timeouts};
 use super::listing::{self, RawFile, Sifted};
 use super::measure::{check_identity, page_word};
 use super::pace::CIVITAI_BUDGET;
+use super::search::{FoundPage, Question};
 use super::site::{Refusal, Site};
 use super::{About, Expected, Hub, HubError, Known, Origin, RangeStream, RepoListing};
 use crate::base::{ByteRange, Digest, FileChoice, Locator, RelativePath, RepoId, Revision, Secret};
@@ -172,8 +173,15 @@ impl Civitai {
         }
     }
 
+    pub(super) fn api<'s>(&self, segments: impl IntoIterator<Item = &'s str>) -> Result<Url, HubError> {
+        self.site.url(segments)
+    }
+
     async fn json(&self, segments: &[&str], subject: &str) -> Result<Value, HubError> {
-        let url: Url = self.site.url(segments.iter().copied())?;
+        self.json_at(self.api(segments.iter().copied())?, subject).await
+    }
+
+    pub(super) async fn json_at(&self, url: Url, subject: &str) -> Result<Value, HubError> {
         match self.site.json::<Value>(url, subject).await {
             Ok((value, _)) => Ok(value),
             Err(refusal) => Err(self.refused(refusal, subject).await),
@@ -248,6 +256,10 @@ impl Hub for Civitai {
         }
     }
 
+    fn search<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<FoundPage, HubError>> {
+        Box::pin(self.find(question))
+    }
+
     fn known<'a>(&'a self, sha256s: &'a [Digest]) -> BoxFuture<'a, Result<Vec<Known>, HubError>> {
         Box::pin(self.known_files(sha256s))
     }
@@ -262,7 +274,7 @@ impl Hub for Civitai {
     }
 }
 
-fn text(value: &Value) -> Option<&str> {
+pub(super) fn text(value: &Value) -> Option<&str> {
     value.as_str().filter(|text| !text.is_empty())
 }
 
@@ -274,7 +286,7 @@ fn subject_of(origin: &Origin) -> String {
     format!("file {} of civitai:{}@{}", origin.path, origin.repo, origin.commit)
 }
 
-fn sha256_of(file: &Value) -> Option<Digest> {
+pub(super) fn sha256_of(file: &Value) -> Option<Digest> {
     text(&file["hashes"]["SHA256"]).and_then(|hash| Digest::parse(hash).ok())
 }
 
@@ -368,7 +380,7 @@ fn about(card: &Value, version: &Value) -> About {
 }
 
 /// One entry may hold several words with commas between them.
-fn trigger_words(version: &Value) -> Vec<String> {
+pub(super) fn trigger_words(version: &Value) -> Vec<String> {
     let words = texts(&version["trainedWords"]).flat_map(|entry| entry.split(','));
     let mut kept: Vec<String> = Vec::new();
     for word in words.map(str::trim).filter(|word| !word.is_empty()) {
@@ -380,7 +392,7 @@ fn trigger_words(version: &Value) -> Vec<String> {
 }
 
 /// What the creator allows, in a line. The uses are a list, or the text of one.
-fn license(card: &Value) -> Option<String> {
+pub(super) fn license(card: &Value) -> Option<String> {
     let uses: Vec<String> = match &card["allowCommercialUse"] {
         Value::String(list) => list.trim_matches(['{', '}']).split(',').map(str::to_owned).collect(),
         list => texts(list).map(str::to_owned).collect(),

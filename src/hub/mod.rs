@@ -9,6 +9,7 @@
 mod answer;
 mod api;
 mod civitai;
+mod civitai_search;
 mod client;
 mod error;
 mod folder;
@@ -17,6 +18,7 @@ mod hugging_face_search;
 mod listing;
 mod measure;
 mod modelscope;
+mod modelscope_search;
 mod pace;
 mod search;
 mod set;
@@ -25,5 +27,5 @@ mod web;
 
 pub use api::{About, Expected, Hub, Known, Origin, RangeStream, RemoteFile, RepoListing};
 pub use error::{HubError, Response};
-pub use search::{FoundPage, FoundRepo, HubOrder, Question};
+pub use search::{FoundFile, FoundPage, FoundRepo, HubOrder, Question};
 pub use set::{CIVITAI_ENDPOINT, HUGGING_FACE_ENDPOINT, HubOptions, HubSet, MODELSCOPE_ENDPOINT, source_of};

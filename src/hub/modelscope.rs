@@ -9,6 +9,7 @@ use super::client::{self, Answer, Body, Timeouts};
 use super::listing::{self, FILES_MAX, RawFile};
 use super::measure::{check_identity, page_word, refuse_compressed};
 use super::pace::MODELSCOPE_BUDGET;
+use super::search::{FoundPage, Question};
 use super::site::{Refusal, Site};
 use super::{About, Expected, Hub, HubError, Origin, RangeStream, RepoListing};
 use crate::base::{ByteRange, Digest, Locator, RelativePath, RepoId, Revision, Secret};
@@ -168,8 +169,12 @@ impl ModelScope {
         (about(repo, &card), card["gated"] == Value::Bool(true))
     }
 
+    pub(super) fn api<'s>(&self, segments: impl IntoIterator<Item = &'s str>) -> Result<reqwest::Url, HubError> {
+        self.site.url(segments)
+    }
+
     /// The payload of an answer of either interface.
-    async fn data(&self, url: reqwest::Url, subject: &str) -> Result<Value, HubError> {
+    pub(super) async fn data(&self, url: reqwest::Url, subject: &str) -> Result<Value, HubError> {
         match self.site.json::<Value>(url, subject).await {
             Err(refusal) => Err(self.refused(refusal, subject).await),
             Ok((body, _)) => {
@@ -299,6 +304,10 @@ impl Hub for ModelScope {
         }
     }
 
+    fn search<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<FoundPage, HubError>> {
+        Box::pin(self.find(question))
+    }
+
     fn open_range<'a>(
         &'a self,
         origin: &'a Origin,
@@ -315,7 +324,7 @@ fn is_failure(body: &Value) -> bool {
     says_no("Success") || says_no("success") || body["Code"].as_u64().is_some_and(|code| code != 200)
 }
 
-fn text(value: &Value) -> Option<&str> {
+pub(super) fn text(value: &Value) -> Option<&str> {
     value.as_str().filter(|text| !text.is_empty())
 }
 

@@ -1,7 +1,7 @@
 //! The models that answer a query.
 
 use super::{Library, LibraryError, ModelSummary};
-use crate::base::BlobState;
+use crate::base::{BlobState, ModelId};
 use crate::catalog::{BlobRow, CatalogError, ModelRow};
 use crate::query::Query;
 use crate::tree::SourceSet;
@@ -14,8 +14,13 @@ pub(super) fn list(library: &Library, query: Option<&str>) -> Result<Vec<ModelSu
 }
 
 pub(super) fn answer(library: &Library, query: &Query) -> Result<Vec<ModelSummary>, LibraryError> {
+    let ids = library.catalog().read(|reader| reader.search(query, u32::MAX))?;
+    summaries(library, &ids)
+}
+
+/// The models of these numbers, in their order.
+pub(super) fn summaries(library: &Library, ids: &[ModelId]) -> Result<Vec<ModelSummary>, LibraryError> {
     let found = library.catalog().read(|r| {
-        let ids = r.search(query, u32::MAX)?;
         let mut found = Vec::with_capacity(ids.len());
         for page in ids.chunks(PAGE_ROWS) {
             found.extend(r.models_of(page)?.iter().map(|(model, blob, sources)| summary(model, blob, *sources)));

@@ -5,6 +5,7 @@
 use super::import::Work;
 use crate::base::{BaseModel, BlobId, BlobState, Digest, Fault, ModelId, ModelType, Safety, Timestamp};
 use crate::classify::{Danger, Explained, Network, Reason};
+use crate::hub::FoundFile;
 use crate::tree::Source;
 use std::path::{Path, PathBuf};
 
@@ -294,7 +295,9 @@ pub struct FoundAtHub {
     /// What `add` takes.
     pub reference: String,
     pub source: String,
+    /// As people call it.
     pub name: String,
+    pub description: Option<String>,
     pub creator: Option<String>,
     pub model_type: Option<ModelType>,
     pub base: Option<String>,
@@ -303,7 +306,15 @@ pub struct FoundAtHub {
     pub tags: Vec<String>,
     pub license: Option<String>,
     pub updated: Option<Timestamp>,
+    /// Of all its files, where the hub tells.
+    pub size_bytes: Option<u64>,
+    pub files: Vec<FoundFile>,
+    /// Address of a small picture that anybody may fetch.
+    pub thumbnail: Option<String>,
     pub gated: bool,
+    pub adult: bool,
+    /// The hub's own number for how adult it is.
+    pub nsfw_level: Option<u64>,
     /// Registered in this store.
     pub is_here: bool,
 }

@@ -1,6 +1,4 @@
-//! A Civitai on this machine: models, versions, downloads, lookups by hash, and its ways to refuse.
-//!
-//! Not here: search.
+//! A Civitai on this machine: models, versions, downloads, lookups by hash, search, and its ways to refuse.
 
 use super::fake_hub::Content;
 use super::two_origins::{Answer, Ask, Storage, TwoOrigins};
@@ -50,6 +48,26 @@ pub struct Model {
     /// The newest first.
     pub versions: Vec<Version>,
     pub mode: Option<&'static str>,
+    pub facts: Facts,
+}
+
+/// What the page of a model says.
+#[derive(Clone)]
+pub struct Facts {
+    pub name: String,
+    pub creator: &'static str,
+    pub tags: Vec<&'static str>,
+    pub nsfw_level: u64,
+    /// Hidden by the creator where there is none.
+    pub downloads: Option<u64>,
+    pub likes: u64,
+}
+
+impl Default for Facts {
+    fn default() -> Self {
+        let (creator, tags) = ("painter", vec!["style", "sun"]);
+        Self { name: "A model".to_owned(), creator, tags, nsfw_level: 1, downloads: None, likes: 3 }
+    }
 }
 
 #[derive(Default)]
@@ -57,6 +75,10 @@ struct State {
     models: Vec<Model>,
     keys: Vec<String>,
     region_blocked: bool,
+    /// In place of every answer to a search.
+    search_body: Option<String>,
+    /// Searches that are refused because the index is overloaded.
+    overloads: u32,
 }
 
 pub struct FakeCivitai {
@@ -92,7 +114,24 @@ impl FakeCivitai {
     }
 
     pub fn model(&self, id: u64, kind: &'static str, versions: Vec<Version>) -> &Self {
-        self.set(|state| state.models.push(Model { id, kind, versions, mode: None }))
+        self.set(|state| state.models.push(Model { id, kind, versions, mode: None, facts: Facts::default() }))
+    }
+
+    /// What the page of a model says.
+    pub fn facts(&self, id: u64, facts: &Facts) -> &Self {
+        self.set(|state| {
+            state.models.iter_mut().filter(|model| model.id == id).for_each(|model| model.facts = facts.clone());
+        })
+    }
+
+    /// Every search is answered with this body and 200.
+    pub fn search_body(&self, body: impl Into<String>) -> &Self {
+        self.set(|state| state.search_body = Some(body.into()))
+    }
+
+    /// The next searches with words are refused for two seconds.
+    pub fn overload(&self, count: u32) -> &Self {
+        self.set(|state| state.overloads = count)
     }
 
     pub fn mode(&self, id: u64, mode: &'static str) -> &Self {
@@ -124,6 +163,7 @@ fn answer(state: &mut State, ask: &Ask, storage: &Storage) -> Answer {
         return Answer::json(451, &json!({ "error": "Not available in your region", "code": "REGION_BLOCKED" }));
     }
     match parts.as_slice() {
+        ["api", "v1", "models"] => search(state, ask),
         ["api", "v1", "models", id] => match model(state, id) {
             Some(model) => Answer::json(200, &card(model)),
             None => Answer::json(404, &json!({ "error": format!("No model with id {id}") })),
@@ -205,6 +245,166 @@ fn download(state: &mut State, ask: &Ask, storage: &Storage, id: u64, is_browser
     }
 }
 
+/// Filters other than type, base and level run after a search for words, so its pages can be short or empty.
+fn search(state: &mut State, ask: &Ask) -> Answer {
+    if let Some(body) = &state.search_body {
+        return Answer::new(200, "application/json; charset=utf-8", body.clone());
+    }
+    let asked = match Search::of(ask) {
+        Ok(asked) => asked,
+        Err(reason) => return Answer::json(400, &json!({ "error": reason })),
+    };
+    if asked.words.is_some() && state.overloads > 0 {
+        state.overloads -= 1;
+        let error = "Model search is temporarily overloaded — please retry.";
+        return Answer::json(503, &json!({ "error": error })).with("retry-after", 2).with("cache-control", "no-store");
+    }
+    if let Some(user) = &asked.user
+        && !state.models.iter().any(|model| model.facts.creator.eq_ignore_ascii_case(user))
+    {
+        return Answer::json(404, &json!({ "error": "User not found" }));
+    }
+    let mut found: Vec<&Model> = state.models.iter().filter(|model| asked.finds(model)).collect();
+    match asked.sort.as_deref().filter(|_| asked.words.is_none()) {
+        Some("Most Downloaded") => found.sort_by_key(|model| std::cmp::Reverse(model.facts.downloads)),
+        Some("Newest") => found.reverse(),
+        _ => found.sort_by_key(|model| std::cmp::Reverse(model.facts.likes)),
+    }
+    let is_known = |tag: &String| state.models.iter().any(|model| model.facts.tags.contains(&tag.as_str()));
+    let tag = asked.tag.as_ref().filter(|tag| is_known(tag));
+    let after = |model: &&Model| {
+        tag.is_none_or(|tag| model.facts.tags.contains(&tag.as_str()))
+            && asked.user.as_ref().is_none_or(|user| model.facts.creator.eq_ignore_ascii_case(user))
+    };
+    if asked.words.is_none() {
+        found.retain(after);
+    }
+    let end = (asked.start + asked.limit).min(found.len());
+    let page = &found[asked.start.min(end)..end];
+    let items: Vec<Value> = page.iter().filter(|model| after(model)).map(|model| asked.card(model)).collect();
+    let mut metadata = json!({ "currentPage": 1, "pageSize": asked.limit });
+    if end < found.len() {
+        let cursor = if asked.words.is_some() { end.to_string() } else { format!("{}|{end}", found[end].id) };
+        metadata["nextCursor"] = json!(cursor);
+        metadata["nextPage"] = json!(format!("https://civitai.com/api/v1/models?cursor={cursor}"));
+    }
+    Answer::json(200, &json!({ "items": items, "metadata": metadata }))
+}
+
+/// What a search asks, as the real one reads it.
+struct Search {
+    limit: usize,
+    start: usize,
+    words: Option<String>,
+    user: Option<String>,
+    tag: Option<String>,
+    types: Vec<String>,
+    bases: Vec<String>,
+    sort: Option<String>,
+    adult: bool,
+}
+
+impl Search {
+    fn of(ask: &Ask) -> Result<Self, String> {
+        const TYPES: [&str; 23] = [
+            "Checkpoint",
+            "TextualInversion",
+            "Hypernetwork",
+            "AestheticGradient",
+            "LORA",
+            "LoCon",
+            "DoRA",
+            "Controlnet",
+            "Upscaler",
+            "MotionModule",
+            "VAE",
+            "TextEncoder",
+            "UNet",
+            "CLIPVision",
+            "Poses",
+            "Wildcards",
+            "Workflows",
+            "ComfyWorkflows",
+            "Detection",
+            "VisionLanguage",
+            "CLIP",
+            "LLM",
+            "Other",
+        ];
+        const SORTS: [&str; 8] = [
+            "Highest Rated",
+            "Most Downloaded",
+            "Most Liked",
+            "Most Discussed",
+            "Most Collected",
+            "Most Images",
+            "Newest",
+            "Oldest",
+        ];
+        let all = |name: &str| -> Vec<String> {
+            let pairs = url::form_urlencoded::parse(ask.query.as_bytes()).filter(|(key, _)| key == name);
+            pairs.map(|(_, value)| value.into_owned()).collect()
+        };
+        let limit = all("limit").first().map_or(Ok(100), |text| text.parse::<usize>()).map_err(|_| "limit")?;
+        let (types, sort) = (all("types"), all("sort").into_iter().next());
+        let adult = match all("nsfw").first().map(String::as_str) {
+            None | Some("false" | "0" | "no" | "off") => false,
+            Some("true" | "1" | "yes" | "on") => true,
+            Some(_) => return Err("nsfw".to_owned()),
+        };
+        let words = all("query").into_iter().next();
+        let cursor = all("cursor").into_iter().next().unwrap_or_else(|| "0".to_owned());
+        let start = match &words {
+            Some(_) => cursor.parse::<usize>(),
+            None => cursor.rsplit('|').next().unwrap_or_default().parse::<usize>(),
+        };
+        if limit == 0 || limit > 100 {
+            return Err("limit must be at most 100".to_owned());
+        }
+        if types.iter().any(|word| !TYPES.contains(&word.as_str())) {
+            return Err("Invalid enum value of types".to_owned());
+        }
+        if sort.as_ref().is_some_and(|word| !SORTS.contains(&word.as_str())) {
+            return Err("Invalid enum value of sort".to_owned());
+        }
+        if all("fileFormats").len() == 1 || words.is_some() && !all("page").is_empty() {
+            return Err("Expected array, received string".to_owned());
+        }
+        Ok(Self {
+            limit,
+            start: start.map_err(|_| "malformed cursor")?,
+            words,
+            user: all("username").into_iter().next(),
+            tag: all("tag").into_iter().next(),
+            types,
+            bases: all("baseModels"),
+            sort,
+            adult,
+        })
+    }
+
+    fn finds(&self, model: &Model) -> bool {
+        let name = model.facts.name.to_lowercase();
+        let words = self.words.iter().flat_map(|words| words.split_whitespace());
+        model.mode != Some("TakenDown")
+            && (self.adult || model.facts.nsfw_level == 1)
+            && (self.types.is_empty() || self.types.iter().any(|word| word == model.kind))
+            && (self.bases.is_empty() || model.versions.iter().any(|it| self.has_base(it)))
+            && words.map(str::to_lowercase).all(|word| name.contains(&word))
+    }
+
+    fn has_base(&self, version: &Version) -> bool {
+        self.bases.iter().any(|base| base == version.base)
+    }
+
+    /// Asked for bases, the hub leaves out the versions of others.
+    fn card(&self, model: &Model) -> Value {
+        let mut model = model.clone();
+        model.versions.retain(|version| self.bases.is_empty() || self.has_base(version));
+        card(&model)
+    }
+}
+
 /// Misses are left out, the order is not that of the question, and some entries are empty.
 fn by_hashes(state: &State, ask: &Ask) -> Answer {
     let Ok(hashes) = serde_json::from_slice::<Vec<String>>(&ask.body) else {
@@ -235,15 +435,19 @@ fn card(model: &Model) -> Value {
             json!({
                 "id": version.id, "index": index, "name": format!("v{}", version.id), "baseModel": version.base,
                 "baseModelType": "Standard", "trainedWords": ["sunlit style, sunlit", "glow"], "availability": "Public",
-                "files": if archived { Vec::new() } else { files }, "images": [],
+                "publishedAt": "2026-01-02T03:04:05.000Z", "paidAccess": null,
+                "files": if archived { Vec::new() } else { files },
+                "images": [{ "url": format!("https://image.civitai.com/k/{}/original=true/1.jpeg", version.id),
+                    "type": "image", "nsfwLevel": 1, "width": 10, "height": 10 }],
             })
         })
         .collect();
     let mut card = json!({
-        "id": model.id, "name": "A model", "description": null, "type": model.kind, "nsfw": false, "nsfwLevel": 1,
+        "id": model.id, "name": model.facts.name, "description": null, "type": model.kind, "nsfw": false,
+        "nsfwLevel": model.facts.nsfw_level,
         "allowNoCredit": false, "allowCommercialUse": "{Image,RentCivit}", "allowDerivatives": true,
-        "stats": { "downloadCount": null, "thumbsUpCount": 3 }, "creator": { "username": "painter", "image": null },
-        "tags": ["style", "sun"], "modelVersions": versions,
+        "stats": { "downloadCount": model.facts.downloads, "thumbsUpCount": model.facts.likes },
+        "creator": { "username": model.facts.creator, "image": null }, "tags": model.facts.tags, "modelVersions": versions,
     });
     if let Some(mode) = model.mode {
         card["mode"] = json!(mode);

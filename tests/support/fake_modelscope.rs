@@ -1,6 +1,6 @@
 //! A ModelScope on this machine: both interfaces, the cut listing, ranges as its site breaks them, its storage.
 //!
-//! Not here: search, uploads.
+//! Not here: uploads.
 
 use super::fake_hub::Content;
 use super::two_origins::{Answer, Ask, Storage, TwoOrigins};
@@ -31,6 +31,24 @@ struct State {
     /// The newer interface is down.
     old_only: bool,
     busy: bool,
+    facts: BTreeMap<String, Facts>,
+    /// In place of every answer to a search.
+    search_body: Option<String>,
+}
+
+/// What the page of a repository says.
+#[derive(Clone)]
+pub struct Facts {
+    pub tags: Vec<&'static str>,
+    pub license: &'static str,
+    pub downloads: u64,
+    pub gated: bool,
+}
+
+impl Default for Facts {
+    fn default() -> Self {
+        Self { tags: vec!["lora", "library:safetensors"], license: "apache-2.0", downloads: 7, gated: false }
+    }
 }
 
 #[derive(Clone)]
@@ -54,6 +72,8 @@ impl FakeModelScope {
             spurious_refusals: 0,
             old_only: false,
             busy: false,
+            facts: BTreeMap::new(),
+            search_body: None,
         }));
         let seen = Arc::clone(&state);
         let rules =
@@ -76,6 +96,16 @@ impl FakeModelScope {
 
     fn file(&self, repo: &str, path: &str, file: File) -> &Self {
         self.set(|state| drop(state.repos.entry(repo.to_owned()).or_default().insert(path.to_owned(), file)))
+    }
+
+    /// What the page of a repository says.
+    pub fn facts(&self, repo: &str, facts: Facts) -> &Self {
+        self.set(|state| drop(state.facts.insert(repo.to_owned(), facts)))
+    }
+
+    /// Every search is answered with this body and 200.
+    pub fn search_body(&self, body: impl Into<String>) -> &Self {
+        self.set(|state| state.search_body = Some(body.into()))
     }
 
     pub fn remove(&self, repo: &str, path: &str) -> &Self {
@@ -118,12 +148,10 @@ fn answer(state: &mut State, ask: &Ask, storage: &Storage) -> Answer {
     let parts: Vec<&str> = ask.path.trim_matches('/').split('/').collect();
     match parts.as_slice() {
         ["openapi", "v1", "models", ..] if state.old_only => Answer::new(502, "text/html", "<html>502</html>"),
+        ["openapi", "v1", "models"] => search(state, ask),
         ["openapi", "v1", "models", org, name] => match state.repos.contains_key(&format!("{org}/{name}")) {
             true => {
-                let data = json!({
-                    "id": format!("{org}/{name}"), "license": "apache-2.0", "tags": ["lora", "library:safetensors"],
-                    "private": false, "gated": false,
-                });
+                let data = row(state, &format!("{org}/{name}"));
                 Answer::json(200, &json!({ "success": true, "request_id": "r", "data": data }))
             }
             false => Answer::json(404, &json!({ "success": false, "code": "ResourceNotFound", "message": "none" })),
@@ -148,6 +176,53 @@ fn answer(state: &mut State, ask: &Ask, storage: &Storage) -> Answer {
         }
         _ => Answer::new(404, "text/html", "<html></html>"),
     }
+}
+
+/// One repository, in search and alone.
+fn row(state: &State, id: &str) -> Value {
+    let facts = state.facts.get(id).cloned().unwrap_or_default();
+    let sizes = state.repos[id].values().map(|file| file.content.size_bytes());
+    json!({
+        "id": id, "display_name": id.split('/').next_back(), "description": "", "downloads": facts.downloads, "likes": 2,
+        "license": facts.license, "tasks": ["text-to-image-synthesis"], "created_at": "2026-01-01T00:00:00Z",
+        "last_modified": "2026-01-02T03:04:05Z", "file_size": sizes.sum::<u64>(), "params": 0, "tags": facts.tags,
+        "private": false, "gated": facts.gated,
+    })
+}
+
+/// Page numbers and a total; values that are not known are ignored, and each filter takes one.
+fn search(state: &State, ask: &Ask) -> Answer {
+    if let Some(body) = &state.search_body {
+        return Answer::new(200, "application/json; charset=utf-8", body.clone());
+    }
+    let number =
+        |name: &str, default| ask.parameter(name).and_then(|text| text.parse::<usize>().ok()).unwrap_or(default);
+    let (page, size) = (number("page_number", 1), number("page_size", 10));
+    if page == 0 || size == 0 || page * size > 3000 {
+        let message = "page_number * page_size";
+        return Answer::json(400, &json!({ "success": false, "code": "InputParameterError", "message": message }));
+    }
+    let lower = |name: &str| ask.parameter(name).map(|text| text.to_lowercase());
+    let (words, owner) = (lower("search"), lower("owner"));
+    let filter = |name: &str| lower(&format!("filter.{name}"));
+    let (tag, library, license) = (filter("custom_tag"), filter("library"), filter("license"));
+    let mut found: Vec<Value> = state.repos.keys().map(|id| row(state, id)).collect();
+    found.retain(|row| {
+        let id = row["id"].as_str().expect("a name").to_lowercase();
+        let has = |tag: &str| row["tags"].as_array().expect("a list").iter().any(|it| it == tag);
+        words.as_ref().is_none_or(|words| id.contains(words.as_str()))
+            && owner.as_ref().is_none_or(|owner| id.starts_with(&format!("{owner}/")))
+            && tag.as_ref().is_none_or(|tag| has(tag))
+            && library.as_ref().is_none_or(|library| has(&format!("library:{library}")))
+            && license.as_ref().is_none_or(|license| row["license"] == license.as_str())
+    });
+    if ask.parameter("sort").as_deref() == Some("downloads") {
+        found.sort_by_key(|row| std::cmp::Reverse(row["downloads"].as_u64()));
+    }
+    let total = found.len();
+    let models: Vec<Value> = found.into_iter().skip((page - 1) * size).take(size).collect();
+    let data = json!({ "models": models, "total_count": total, "page_number": page, "page_size": size });
+    Answer::json(200, &json!({ "success": true, "request_id": "r", "data": data }))
 }
 
 fn listing(state: &mut State, ask: &Ask, repo: &str) -> Answer {
