@@ -67,6 +67,7 @@ impl Context {
                 modelscope_endpoint: settings.modelscope_endpoint.value.clone(),
                 modelscope_token: settings.modelscope_token.token().cloned(),
                 order: settings.sources_order.value.clone(),
+                mirrors: settings.sources_mirrors.value.clone(),
                 ..HubOptions::default()
             },
             promote_after_bytes: settings.promote_after_bytes.value,

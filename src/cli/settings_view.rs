@@ -6,6 +6,7 @@ use super::table::{Align, Table};
 use super::verb_arguments::{ConfigArguments, ConfigVerb};
 use super::{Context, exit, figures};
 use crate::config::{Chosen, Settings, TokenState};
+use crate::hub::Mirrors;
 use crate::tree::Source;
 use serde_json::{Map, Value, json};
 
@@ -48,6 +49,7 @@ fn rows(settings: &Settings) -> Vec<Row> {
         row("modelscope.endpoint", &settings.modelscope_endpoint, String::clone, |value| json!(value)),
         token_row("modelscope.token", &settings.modelscope_token),
         row("sources.order", &settings.sources_order, |order| order_text(order), |order| json!(order_text(order))),
+        row("sources.mirrors", &settings.sources_mirrors, Mirrors::to_string, |mirrors| json!(mirrors.to_string())),
         row("fetch.promote_after", &settings.promote_after_bytes, |bytes| figures::size(*bytes), |value| json!(value)),
         row(
             "fetch.read_timeout",
@@ -79,7 +81,7 @@ fn rows(settings: &Settings) -> Vec<Row> {
 
 fn order_text(order: &[Source]) -> String {
     let words: Vec<&str> = order.iter().map(|source| source.as_str()).collect();
-    if words.is_empty() { "as registered".to_owned() } else { words.join(",") }
+    if words.is_empty() { "fastest first".to_owned() } else { words.join(",") }
 }
 
 fn size_or_none(bytes: u64) -> String {

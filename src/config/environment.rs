@@ -53,7 +53,7 @@ variables! {
     CIVITAI_API_TOKEN = "CIVITAI_API_TOKEN": "The same, read when neither of the two is set.",
     MODELSCOPE_ENDPOINT = "MODELSCOPE_ENDPOINT": "Base URL of ModelScope.",
     MODELSCOPE_API_TOKEN = "MODELSCOPE_API_TOKEN": "Token for ModelScope.",
-    SOURCES_ORDER = "MODELFS_SOURCES_ORDER": "Hubs in the order in which they are asked for a file that several have: `civitai,huggingface`.",
+    SOURCES_ORDER = "MODELFS_SOURCES_ORDER": "Hubs in the order in which they are asked for a file that several have: `civitai,huggingface`; without it the fastest first.",
     HF_HUB_OFFLINE = "HF_HUB_OFFLINE": "True (`1`, `on`, `yes`, `true`) forbids the network.",
     TRANSFORMERS_OFFLINE = "TRANSFORMERS_OFFLINE": "The same.",
     DISABLE_EXTERNAL_CONNECTIONS = "DISABLE_EXTERNAL_CONNECTIONS": "The same.",

@@ -4,9 +4,11 @@
 
 use super::ConfigError;
 use super::settings::LogFormat;
+use crate::hub::Mirrors;
 use crate::library::ImportMode;
 use crate::tree::Source;
 use serde::{Deserialize, Deserializer, de};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -58,6 +60,8 @@ pub struct HubSection {
 pub struct SourcesSection {
     #[serde(default, deserialize_with = "sources")]
     pub order: Option<Vec<Source>>,
+    #[serde(default, deserialize_with = "mirrors")]
+    pub mirrors: Option<Mirrors>,
 }
 
 #[derive(Deserialize, Default, Debug)]
@@ -201,6 +205,11 @@ fn sources<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Sour
     sources_of(words.iter().map(String::as_str)).map(Some).map_err(de::Error::custom)
 }
 
+fn mirrors<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Mirrors>, D::Error> {
+    let rules = BTreeMap::<String, Vec<String>>::deserialize(deserializer)?;
+    Mirrors::parse(&rules).map(Some).map_err(de::Error::custom)
+}
+
 fn import_mode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ImportMode>, D::Error> {
     parse_import_mode(&String::deserialize(deserializer)?).map(Some).map_err(de::Error::custom)
 }
@@ -232,6 +241,7 @@ mod tests {
             endpoint = "https://scope.example"
             [sources]
             order = ["civitai", "modelscope"]
+            mirrors = { "hf:org/name" = ["modelscope:Org/Name", "civitai:*"] }
             [fetch]
             promote_after = "1MiB"
             read_timeout = "2min"
@@ -256,6 +266,8 @@ mod tests {
         assert_eq!(file.huggingface.endpoint.as_deref(), Some("https://mirror.example"));
         assert_eq!(file.civitai.token_file, Some("~/key".into()));
         assert_eq!(file.modelscope.endpoint.as_deref(), Some("https://scope.example"));
+        let mirrors = file.sources.mirrors.map(|mirrors| mirrors.to_string());
+        assert_eq!(mirrors.as_deref(), Some("hf:org/name = modelscope:Org/Name, civitai:*"));
         assert_eq!(file.sources.order, Some(vec![Source::Civitai, Source::ModelScope]));
         assert_eq!(file.fetch.promote_after, Some(1 << 20));
         assert_eq!(file.fetch.read_timeout, Some(Duration::from_secs(120)));
@@ -284,6 +296,8 @@ mod tests {
             ("[log]\nformat = \"xml\"", 2, "`xml`"),
             ("[sources]\norder = [\"everywhere\"]", 2, "`everywhere`"),
             ("[sources]\norder = [\"web\", \"web\"]", 2, "twice"),
+            ("[sources.mirrors]\n\"hf:*\" = [\"civitai:12\"]", 1, "by its hash"),
+            ("[sources]\nmirrors = { \"hf:*\" = [\"somewhere\"] }", 2, "no repository"),
             ("offline = 3", 1, "boolean"),
             ("store = ", 1, ""),
         ] {

@@ -9,7 +9,7 @@ use super::file::{
 };
 use super::limits::Limits;
 use super::{ConfigError, Places, TokenState};
-use crate::hub::{CIVITAI_ENDPOINT, HUGGING_FACE_ENDPOINT, MODELSCOPE_ENDPOINT};
+use crate::hub::{CIVITAI_ENDPOINT, HUGGING_FACE_ENDPOINT, MODELSCOPE_ENDPOINT, Mirrors};
 use crate::library::ImportMode;
 use crate::tree::Source;
 use std::fmt;
@@ -96,6 +96,8 @@ pub struct Settings {
     pub modelscope_token: TokenState,
     /// Hubs that are asked first for a file that several have; those that are not named follow.
     pub sources_order: Chosen<Vec<Source>>,
+    /// Where a repository may be found too.
+    pub sources_mirrors: Chosen<Mirrors>,
     pub promote_after_bytes: Chosen<u64>,
     pub read_timeout: Chosen<Duration>,
     pub limits: Limits,
@@ -186,6 +188,7 @@ impl Reader<'_> {
                 token_file(&file.modelscope),
             )?,
             sources_order: self.sources_order(&file)?,
+            sources_mirrors: sources_mirrors(&file),
             promote_after_bytes: choose(
                 [
                     (None, Origin::Default),
@@ -339,6 +342,11 @@ fn endpoint(text: &str) -> Result<String, String> {
         return Err("holds a user name or password; put the token into the hub's variable".to_owned());
     }
     Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+fn sources_mirrors(file: &SettingsFile) -> Chosen<Mirrors> {
+    let nowhere = (None, Origin::Default);
+    choose([nowhere.clone(), nowhere, (file.sources.mirrors.clone(), Origin::File)], Mirrors::default())
 }
 
 #[cfg(test)]

@@ -8,11 +8,13 @@
 use super::error::FetchError;
 use super::file::File;
 use super::handle::RemoteFile;
+use super::mirrors::Listings;
 use super::outages::Outages;
 use super::pace::Pace;
 use super::slots::Slots;
+use super::sources::Sources;
 use crate::base::{BlobId, Digest, EntryName, Fault};
-use crate::hub::{HubSet, Origin};
+use crate::hub::{HubSet, Mirrors, Origin};
 use crate::store::{Cancel, Hashes, PartialIdentity, PartialKey, Store, StoreError};
 use parking_lot::{Condvar, Mutex};
 use std::collections::{HashMap, VecDeque};
@@ -35,6 +37,18 @@ pub struct EngineOptions {
     pub streams: usize,
     /// Bytes a second of everything together.
     pub rate_bytes_max: Option<u64>,
+    pub preference: Preference,
+    /// Asked when all places of a content fail.
+    pub mirrors: Mirrors,
+}
+
+/// Which of several places of a content is asked first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Preference {
+    /// The fastest of those that work.
+    Fastest,
+    /// As `Wanted::origins` has them.
+    AsGiven,
 }
 
 /// A content that is not here, and where it can be had.
@@ -46,7 +60,7 @@ pub struct Wanted {
     pub size_bytes: u64,
     pub sha256: Option<Digest>,
     pub etag: Option<String>,
-    /// In the order in which they are tried.
+    /// In the order in which they are tried while nothing else is known.
     pub origins: Vec<Origin>,
 }
 
@@ -108,6 +122,8 @@ pub(super) struct Shared {
     pub runtime: tokio::runtime::Handle,
     pub slots: Slots,
     pub outages: Outages,
+    pub sources: Sources,
+    pub listings: Listings,
     pub pace: Pace,
     /// Stops hashing at shutdown.
     pub cancel: Cancel,
@@ -247,6 +263,8 @@ impl Engine {
             runtime,
             slots: Slots::default(),
             outages: Outages::default(),
+            sources: Sources::default(),
+            listings: Listings::default(),
             pace,
             cancel: Cancel::new(),
             started: Instant::now(),

@@ -5,13 +5,14 @@
 
 use super::engine::{Activity, Progress, Registration, Shared, Wanted};
 use super::error::FetchError;
+use super::mirrors::Looked;
 use super::origins::{Choice, Origins};
 use super::slots::DEMAND_PER_FILE_MAX;
 use super::speed::Speed;
 use super::transfer::Ticket;
 use super::watch::{Flow, Watch};
 use crate::base::{BlobId, ByteRange, EntryName, Fault, RangeSet};
-use crate::hub::{Expected, Origin};
+use crate::hub::{Expected, Mirror, Origin};
 use crate::plan::{Geometry, Limits, Planner, Promotion, Purpose, Running, Step, Trackers};
 use crate::store::{CHUNK_BYTES, Partial, PartialIdentity};
 use crate::tree::Source;
@@ -55,6 +56,8 @@ pub(super) struct State {
     pub fill: Fill,
     pub phase: Phase,
     pub origins: Origins,
+    /// For further places, when these fail.
+    pub looked: Looked,
     pub handles: usize,
     /// The last failure of the content; in force while `halted`.
     pub failure: Option<FetchError>,
@@ -128,6 +131,8 @@ pub(super) enum Deed {
     /// The whole file is wanted: there must be room for the rest of it.
     CheckRoom(u64),
     TellFailure(Fault),
+    /// All known places fail.
+    FindMirrors(Vec<Mirror>),
 }
 
 impl File {
@@ -149,6 +154,7 @@ impl File {
             fill: Fill::Off,
             phase: Phase::Filling,
             origins: Origins::new(&wanted.origins),
+            looked: Looked::Never,
             handles: 0,
             failure: None,
             halted: false,
@@ -222,6 +228,7 @@ impl File {
     pub fn perform(self: &Arc<Self>, deed: Deed) {
         let file = Arc::clone(self);
         match deed {
+            Deed::FindMirrors(mirrors) => drop(self.shared.runtime.spawn(file.find_mirrors(mirrors))),
             Deed::Fetch(ticket) => drop(self.shared.runtime.spawn(ticket.run())),
             Deed::CheckRoom(bytes) => drop(self.shared.runtime.spawn_blocking(move || file.check_room(bytes))),
             Deed::Finish => drop(self.shared.runtime.spawn_blocking(move || file.finish())),
@@ -271,12 +278,15 @@ impl File {
 
     /// Registers a request, or says what keeps it from being made.
     fn start(self: &Arc<Self>, state: &mut State, range: ByteRange, purpose: Purpose) -> Result<Ticket, Option<Deed>> {
-        let (index, origin) = match state.origins.choose(Instant::now()) {
+        let (index, origin) = match self.choose_place(state, purpose) {
             Choice::Use(index, origin) => (index, origin),
             Choice::Rest(until) => return Err(self.rest(state, until)),
             // What still runs may yet bring the rest.
-            Choice::Nothing(_) if !state.requests.is_empty() => return Err(None),
+            Choice::Nothing(_) if !state.requests.is_empty() || state.looked == Looked::Now => return Err(None),
             Choice::Nothing(last) => {
+                if let Some(deed) = self.look_for_mirrors(state) {
+                    return Err(Some(deed));
+                }
                 let name = self.name.to_string();
                 let error = match last {
                     Some(error) => FetchError::Hub { name, error },
@@ -302,6 +312,11 @@ impl File {
 
     /// All places rest: comes back then, or gives up when nothing has arrived for too long.
     fn rest(self: &Arc<Self>, state: &mut State, until: Instant) -> Option<Deed> {
+        let mirrors = self.look_for_mirrors(state);
+        if mirrors.is_some() || state.looked == Looked::Now {
+            self.wake_at(state, until);
+            return mirrors;
+        }
         let patience = self.shared.options.read_timeout;
         let down = |origin: &Origin| self.shared.outages.lasts(origin, Instant::now(), patience);
         // Another content has waited for this hub in vain.
@@ -317,6 +332,11 @@ impl File {
             let error = self.timed_out(state);
             return self.halt(state, error);
         }
+        self.wake_at(state, until);
+        None
+    }
+
+    fn wake_at(self: &Arc<Self>, state: &mut State, until: Instant) {
         if state.timer.as_ref().is_none_or(|(at, _)| *at > until) {
             state.end_timer();
             let file = Arc::clone(self);
@@ -327,7 +347,6 @@ impl File {
             });
             state.timer = Some((until, wake.abort_handle()));
         }
-        None
     }
 
     pub fn timed_out(&self, state: &State) -> FetchError {

@@ -17,14 +17,16 @@ mod error;
 mod file;
 mod finish;
 mod handle;
+mod mirrors;
 mod origins;
 mod outages;
 mod pace;
 mod slots;
+mod sources;
 mod speed;
 mod transfer;
 mod watch;
 
-pub use engine::{Activity, Engine, EngineOptions, Ledger, Progress, Wanted};
+pub use engine::{Activity, Engine, EngineOptions, Ledger, Preference, Progress, Wanted};
 pub use error::FetchError;
 pub use handle::RemoteFile;

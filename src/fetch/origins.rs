@@ -39,6 +39,15 @@ impl Place {
     }
 }
 
+/// A place that may be asked now.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Awake<'a> {
+    pub index: usize,
+    pub origin: &'a Origin,
+    /// In a row.
+    pub failures: u32,
+}
+
 /// What to do for the next request.
 #[derive(Debug)]
 pub(super) enum Choice {
@@ -81,18 +90,38 @@ impl Origins {
         }
     }
 
-    pub fn choose(&self, now: Instant) -> Choice {
+    /// `pick` says which of the places that may be asked now, in their order.
+    pub fn choose(&self, now: Instant, pick: impl FnOnce(&[Awake<'_>]) -> Option<usize>) -> Choice {
         let honest = self.places.iter().enumerate().filter(|(_, place)| !place.lied);
         let honest = honest.take(if self.alone { 1 } else { usize::MAX });
         let willing: Vec<(usize, &Place)> = honest.filter(|(_, place)| place.refused.is_none()).collect();
-        let awake = willing.iter().find(|(_, place)| place.rests_until().is_none_or(|until| until <= now));
-        if let Some((index, place)) = awake {
-            return Choice::Use(*index, place.origin.clone());
+        let awake = willing.iter().filter(|(_, place)| place.rests_until().is_none_or(|until| until <= now));
+        let awake =
+            awake.map(|(index, place)| Awake { index: *index, origin: &place.origin, failures: place.failures });
+        let awake: Vec<Awake<'_>> = awake.collect();
+        if let Some(Awake { index, origin, .. }) = pick(&awake).and_then(|picked| awake.get(picked)) {
+            return Choice::Use(*index, (*origin).clone());
         }
         match willing.iter().filter_map(|(_, place)| place.rests_until()).min() {
             Some(until) => Choice::Rest(until),
             None => Choice::Nothing(self.places.iter().rev().find_map(|place| place.refused.clone())),
         }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Origin> {
+        self.places.iter().map(|place| &place.origin)
+    }
+
+    /// Whether each place refused, lied, failed so often in a row, or asks for a pause beyond `until`.
+    pub fn all_fail(&self, failures_min: u32, until: Instant) -> bool {
+        self.places.iter().all(|place| {
+            let failing = place.failures >= failures_min || place.asked_until > Some(until);
+            place.lied || place.refused.is_some() || failing
+        })
+    }
+
+    pub fn origin(&self, index: usize) -> &Origin {
+        &self.places[index].origin
     }
 
     /// Bytes have come from there.
@@ -185,8 +214,13 @@ mod tests {
         }
     }
 
+    /// The first that may be asked.
+    fn choose(origins: &Origins, now: Instant) -> Choice {
+        origins.choose(now, |awake| (!awake.is_empty()).then_some(0))
+    }
+
     fn used(origins: &Origins, now: Instant) -> Option<usize> {
-        match origins.choose(now) {
+        match choose(origins, now) {
             Choice::Use(index, _) => Some(index),
             _ => None,
         }
@@ -218,7 +252,7 @@ mod tests {
         assert!(origins.failed(0, &unreachable(), now));
         assert_eq!(used(&origins, now), Some(1));
         assert!(origins.failed(1, &unreachable(), now));
-        assert!(matches!(origins.choose(now), Choice::Rest(until) if until > now && until <= now + PAUSE_MIN));
+        assert!(matches!(choose(&origins, now), Choice::Rest(until) if until > now && until <= now + PAUSE_MIN));
         assert_eq!(used(&origins, now + PAUSE_MIN), Some(0));
     }
 
@@ -229,7 +263,7 @@ mod tests {
             let mut origins = Origins::new(&[origin("a/a")]);
             let retry_after = Some(Duration::from_secs(asked_s));
             origins.failed(0, &HubError::RateLimited { host: "h".to_owned(), retry_after }, now);
-            let Choice::Rest(until) = origins.choose(now) else { panic!("it rests") };
+            let Choice::Rest(until) = choose(&origins, now) else { panic!("it rests") };
             let pause = until - now;
             assert!((Duration::from_secs(least_s)..=Duration::from_secs(most_s)).contains(&pause), "{pause:?}");
         }
@@ -240,14 +274,14 @@ mod tests {
         let now = Instant::now();
         let mut origins = Origins::new(&[origin("a/a")]);
         for _ in 0..BRIEF_TRIES {
-            assert!(!matches!(origins.choose(now), Choice::Nothing(_)));
+            assert!(!matches!(choose(&origins, now), Choice::Nothing(_)));
             origins.failed(0, &senseless(), now);
         }
-        assert!(matches!(origins.choose(now), Choice::Nothing(Some(HubError::Page { .. }))));
+        assert!(matches!(choose(&origins, now), Choice::Nothing(Some(HubError::Page { .. }))));
         origins.forgive();
-        assert!(!matches!(origins.choose(now), Choice::Nothing(_)));
+        assert!(!matches!(choose(&origins, now), Choice::Nothing(_)));
         origins.failed(0, &HubError::BadToken { host: "h".to_owned() }, now);
-        assert!(matches!(origins.choose(now), Choice::Nothing(Some(HubError::BadToken { .. }))));
+        assert!(matches!(choose(&origins, now), Choice::Nothing(Some(HubError::BadToken { .. }))));
         assert!(!origins.failed(0, &HubError::Offline, now));
     }
 
@@ -260,7 +294,7 @@ mod tests {
         assert_eq!(used(&origins, now), Some(1));
         origins.delivered(1);
         assert!(!origins.blame());
-        assert!(matches!(origins.choose(now), Choice::Nothing(None)));
+        assert!(matches!(choose(&origins, now), Choice::Nothing(None)));
     }
 
     #[test]

@@ -17,9 +17,9 @@ const UNASKED_MAX: Duration = Duration::from_secs(60);
 const HOSTS_MAX: usize = 256;
 
 /// What is down as a whole: a hub, or one host of the web.
-type Host = (Source, Option<RepoId>);
+pub(super) type Host = (Source, Option<RepoId>);
 
-fn host_of(origin: &Origin) -> Host {
+pub(super) fn host_of(origin: &Origin) -> Host {
     (origin.source, (origin.source == Source::Web).then(|| origin.repo.clone()))
 }
 

@@ -157,6 +157,7 @@ impl Ticket {
             let request = state.remove_request(self.id).expect("a request stays until it is settled");
             if outcome.is_ok() {
                 state.watch.ended(&request.flow);
+                request.flow.tell(&self.file.shared.sources, &self.origin);
             }
             let error = match outcome {
                 Ok(()) | Err(Trouble::Stopped | Trouble::Gone) => None,

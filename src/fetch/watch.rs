@@ -4,10 +4,11 @@
 //! content's lock and touches nothing else. Not here: what is too slow (`plan::Stragglers`).
 
 use super::file::{File, State};
-use crate::hub::HubError;
+use super::sources::Sources;
+use crate::hub::{HubError, Origin};
 use crate::plan::{Purpose, Stage, Stragglers, Stream, Width};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// Time between two looks: a fraction of what counts as slow, and no work worth naming.
@@ -18,7 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 pub(super) struct Flow {
     started: Instant,
     received_bytes: AtomicU64,
-    answered: AtomicBool,
+    answered: OnceLock<Instant>,
     /// It waits for the network, and for nothing of ours.
     waiting: AtomicBool,
 }
@@ -28,13 +29,13 @@ impl Flow {
         Self {
             started: Instant::now(),
             received_bytes: AtomicU64::new(0),
-            answered: AtomicBool::new(false),
+            answered: OnceLock::new(),
             waiting: AtomicBool::new(true),
         }
     }
 
     pub fn answered(&self) {
-        self.answered.store(true, Ordering::Relaxed);
+        self.answered.get_or_init(Instant::now);
         self.waiting.store(false, Ordering::Relaxed);
     }
 
@@ -47,12 +48,20 @@ impl Flow {
         self.waiting.store(false, Ordering::Relaxed);
     }
 
+    /// How fast its place was.
+    pub fn tell(&self, sources: &Sources, origin: &Origin) {
+        let Some(answered) = self.answered.get() else { return };
+        let (first_byte, now) = (answered.saturating_duration_since(self.started), Instant::now());
+        let time = now.saturating_duration_since(*answered);
+        sources.measured(origin, first_byte, self.received_bytes(), time, now);
+    }
+
     fn received_bytes(&self) -> u64 {
         self.received_bytes.load(Ordering::Relaxed)
     }
 
     fn stage(&self) -> Stage {
-        match (self.waiting.load(Ordering::Relaxed), self.answered.load(Ordering::Relaxed)) {
+        match (self.waiting.load(Ordering::Relaxed), self.answered.get().is_some()) {
             (false, _) => Stage::Held,
             (true, false) => Stage::Opening,
             (true, true) => Stage::Receiving,
@@ -155,6 +164,8 @@ impl File {
             let request = state.request(id).expect("it was looked at under the same lock");
             request.stop.notify_one();
             tracing::debug!(blob = %self.blob, file = %self.name, from = request.place.head, "a slow stream is replaced");
+            let (flow, origin) = (Arc::clone(&request.flow), request.origin);
+            flow.tell(&self.shared.sources, state.origins.origin(origin));
         }
         let background = state.requests.iter().filter(|request| request.purpose != Purpose::Demand).count();
         if state.watch.width.look(elapsed_ms, total_bytes, background) { Next::Plan } else { Next::Look }

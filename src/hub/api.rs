@@ -95,6 +95,18 @@ pub struct RepoListing {
     pub about: About,
 }
 
+impl RepoListing {
+    /// The place of one of its files.
+    pub fn origin_of(&self, file: &RemoteFile) -> Origin {
+        Origin {
+            source: self.source,
+            repo: self.repo.clone(),
+            commit: self.asked_by.clone(),
+            path: file.known_by.as_ref().unwrap_or(&file.path).clone(),
+        }
+    }
+}
+
 /// A hub of model files. To add one: a file with an `impl Hub`, and a line in `HubSet::new`.
 pub trait Hub: Send + Sync {
     fn source(&self) -> Source;

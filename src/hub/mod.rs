@@ -17,6 +17,7 @@ mod hugging_face;
 mod hugging_face_search;
 mod listing;
 mod measure;
+mod mirrors;
 mod modelscope;
 mod modelscope_search;
 mod pace;
@@ -27,5 +28,6 @@ mod web;
 
 pub use api::{About, Expected, Hub, Known, Origin, RangeStream, RemoteFile, RepoListing};
 pub use error::{HubError, Response};
+pub use mirrors::{Mirror, Mirrors};
 pub use search::{FoundFile, FoundPage, FoundRepo, HubOrder, Question};
 pub use set::{CIVITAI_ENDPOINT, HUGGING_FACE_ENDPOINT, HubOptions, HubSet, MODELSCOPE_ENDPOINT, source_of};

@@ -4,6 +4,7 @@ use super::civitai::Civitai;
 use super::client::Timeouts;
 use super::folder::Folder;
 use super::hugging_face::HuggingFace;
+use super::mirrors::Mirrors;
 use super::modelscope::ModelScope;
 use super::search::{FoundPage, Question};
 use super::site::parse_endpoint;
@@ -34,6 +35,8 @@ pub struct HubOptions {
     pub modelscope_token: Option<Secret>,
     /// Hubs that are asked first for a file that several have.
     pub order: Vec<Source>,
+    /// Where a repository may be found too, when all known places of a file fail.
+    pub mirrors: Mirrors,
     /// Every request fails at once.
     pub offline: bool,
     pub connect_timeout: Duration,
@@ -51,6 +54,7 @@ impl Default for HubOptions {
             modelscope_endpoint: MODELSCOPE_ENDPOINT.to_owned(),
             modelscope_token: None,
             order: Vec::new(),
+            mirrors: Mirrors::default(),
             offline: false,
             connect_timeout: CONNECT_TIMEOUT,
             read_timeout: READ_TIMEOUT,

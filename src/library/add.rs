@@ -6,7 +6,7 @@
 
 use super::danger;
 use super::models::{self, NewFacts};
-use super::origins::{origin_of, row_of};
+use super::origins::row_of;
 use super::probe::probe;
 use super::shelf::Shelf;
 use super::{AddSummary, Gate, Library, LibraryError, Refusal};
@@ -89,7 +89,7 @@ fn to_be_probed(library: &Library, listing: &RepoListing) -> Result<Vec<usize>, 
             }
             let known = match &file.sha256 {
                 Some(sha256) => reader.blob_by_sha256(sha256)?.map(|row| row.id),
-                None => reader.blob_of_origin(&row_of(&origin_of(listing, file)))?,
+                None => reader.blob_of_origin(&row_of(&listing.origin_of(file)))?,
             };
             if known.is_none() {
                 wanted.push(index);
@@ -108,7 +108,7 @@ fn probe_all(hubs: &HubSet, runtime: &tokio::runtime::Handle, listing: &RepoList
             scope.spawn(|| {
                 while let Some(&index) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let file = &listing.files[index];
-                    if let Some(header) = probe(hubs, runtime, &origin_of(listing, file), &expected(file)) {
+                    if let Some(header) = probe(hubs, runtime, &listing.origin_of(file), &expected(file)) {
                         found.lock().expect("no thread panics while it holds this").insert(index, header);
                     }
                 }
@@ -264,7 +264,7 @@ impl Registration<'_> {
         index: usize,
         file: &RemoteFile,
     ) -> Result<Registered, CatalogError> {
-        let origin = row_of(&origin_of(self.listing, file));
+        let origin = row_of(&self.listing.origin_of(file));
         let by_origin = writer.blob_of_origin(&origin)?;
         let by_hash = match &file.sha256 {
             Some(sha256) => writer.blob_by_sha256(sha256)?.map(|row| row.id),

@@ -4,23 +4,13 @@
 
 use crate::base::{RelativePath, RepoId, Revision, WebAddress};
 use crate::catalog::OriginRow;
-use crate::hub::{HubOptions, Origin, RemoteFile, RepoListing};
+use crate::hub::{HubOptions, Origin};
 use crate::tree::Source;
 
 /// Digits of an AutoV2, the short form of a sha256 that model pages print.
 pub(super) const AUTOV2_DIGITS: usize = 10;
 
-/// The place of a file of a listing.
-pub(super) fn origin_of(listing: &RepoListing, file: &RemoteFile) -> Origin {
-    Origin {
-        source: listing.source,
-        repo: listing.repo.clone(),
-        commit: listing.asked_by.clone(),
-        path: file.known_by.as_ref().unwrap_or(&file.path).clone(),
-    }
-}
-
-/// The same for the catalog.
+/// A place for the catalog.
 pub(super) fn row_of(origin: &Origin) -> OriginRow {
     OriginRow {
         source: origin.source,

@@ -1,11 +1,12 @@
 //! Decisions without deeds: which ranges to fetch next, how far to read ahead, when a probe becomes a load,
-//! which stream is worth replacing, how many of them a file is worth.
+//! which stream is worth replacing, how many of them a file is worth, which place is asked.
 //!
 //! Pure: given what is here, what is under way and what is asked for, the answer is a list of ranges. Not here: sockets,
 //! files, threads, time.
 
 mod geometry;
 mod next;
+mod preference;
 mod promotion;
 mod straggler;
 mod tracker;
@@ -13,6 +14,7 @@ mod width;
 
 pub use geometry::Geometry;
 pub use next::{Limits, Planner, Purpose, Running, Step};
+pub use preference::{Candidate, Errand, Figures, prefer};
 pub use promotion::Promotion;
 pub use straggler::{Stage, Stragglers, Stream};
 pub use tracker::Trackers;

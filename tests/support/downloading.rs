@@ -3,8 +3,8 @@
 use super::fake_hub::{Content, DEFAULT_COMMIT, FakeHub, sha256_of_file};
 use modelfs::base::{BlobId, ByteRange, Digest, EntryName, Fault as ModelFault, FaultKind};
 use modelfs::base::{RelativePath, RepoId, Revision};
-use modelfs::fetch::{Activity, Engine, EngineOptions, FetchError, Ledger, Progress, RemoteFile, Wanted};
-use modelfs::hub::{HubOptions, HubSet, Origin};
+use modelfs::fetch::{Activity, Engine, EngineOptions, FetchError, Ledger, Preference, Progress, RemoteFile, Wanted};
+use modelfs::hub::{HubOptions, HubSet, Mirrors, Origin};
 use modelfs::store::{Hashes, Store};
 use modelfs::tree::Source;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -54,6 +54,9 @@ pub struct Setting {
     pub read_timeout: Duration,
     pub silence: Duration,
     pub offline: bool,
+    pub preference: Preference,
+    pub modelscope_endpoint: Option<String>,
+    pub mirrors: Mirrors,
 }
 
 impl Default for Setting {
@@ -63,6 +66,9 @@ impl Default for Setting {
             read_timeout: Duration::from_secs(20),
             silence: Duration::from_millis(700),
             offline: false,
+            preference: Preference::Fastest,
+            modelscope_endpoint: None,
+            mirrors: Mirrors::default(),
         }
     }
 }
@@ -78,7 +84,9 @@ impl Process {
     pub fn start(hub: &FakeHub, store: &TempDir, setting: Setting) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+        let usual = HubOptions::default();
         let options = HubOptions {
+            modelscope_endpoint: setting.modelscope_endpoint.unwrap_or(usual.modelscope_endpoint),
             hf_endpoint: hub.endpoint(),
             offline: setting.offline,
             read_timeout: setting.silence,
@@ -93,6 +101,8 @@ impl Process {
                 read_timeout: setting.read_timeout,
                 streams: 8,
                 rate_bytes_max: None,
+                preference: setting.preference,
+                mirrors: setting.mirrors,
             },
             Arc::<Books>::clone(&books),
             runtime.handle().clone(),

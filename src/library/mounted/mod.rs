@@ -17,7 +17,7 @@ mod searches;
 
 use super::{Library, LibraryError};
 use crate::base::{BlobId, Fault, FaultKind};
-use crate::fetch::{Engine, EngineOptions};
+use crate::fetch::{Engine, EngineOptions, Preference};
 use crate::hub::HubSet;
 use crate::store::{Cancel, Space};
 use crate::tree::{Tree, TreeChange};
@@ -93,6 +93,8 @@ impl Mounted {
             read_timeout: options.read_timeout,
             streams: options.streams,
             rate_bytes_max: options.rate_bytes_max,
+            preference: if options.hubs.order.is_empty() { Preference::Fastest } else { Preference::AsGiven },
+            mirrors: options.hubs.mirrors.clone(),
         };
         let hubs = HubSet::new(options.hubs.clone());
         let at = (Arc::clone(&current), runtime.handle().clone());
