@@ -31,6 +31,7 @@ enum Source {
     Memory(Bytes),
     Disk(File),
     Generated { seed: u64, page: Vec<u8> },
+    Joined { head: Bytes, body: Content },
 }
 
 impl Content {
@@ -39,6 +40,12 @@ impl Content {
         let mut state = seed;
         let page = (0..PAGE_BYTES / 8).flat_map(|_| split_mix(&mut state).to_le_bytes()).collect();
         Self::new(Source::Generated { seed, page }, size_bytes)
+    }
+
+    /// Some bytes before those of another content.
+    pub fn joined(head: Vec<u8>, body: &Self) -> Self {
+        let size_bytes = head.len() as u64 + body.size_bytes();
+        Self::new(Source::Joined { head: head.into(), body: body.clone() }, size_bytes)
     }
 
     pub fn of_file(path: &Path) -> std::io::Result<Self> {
@@ -69,6 +76,13 @@ impl Content {
                 file.read_exact_at(&mut piece, start).expect("a served file does not change");
                 piece.into()
             }
+            Source::Joined { head, body } => match start.checked_sub(head.len() as u64) {
+                Some(start) => body.piece(start, left as u64),
+                None => {
+                    let start = usize::try_from(start).expect("within the head");
+                    head.slice(start..head.len().min(start + left))
+                }
+            },
             Source::Generated { seed, page } => generate(*seed, page, start, left),
         }
     }
