@@ -78,7 +78,7 @@ impl File {
                 self.touch();
             }
             self.note(&mut state, range);
-            state.fill != fill || !state.trackers.satisfied_by(&state.present, self.geometry)
+            state.fill != fill || !state.trackers.satisfied_by(&state.present, self.geometry, &state.layout.tensors)
         };
         if hungry {
             self.pump();

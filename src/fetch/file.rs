@@ -5,6 +5,7 @@
 
 use super::engine::{Activity, Progress, Registration, Shared, Wanted};
 use super::error::FetchError;
+use super::layout::Layout;
 use super::mirrors::Looked;
 use super::origins::{Choice, Origins};
 use super::slots::DEMAND_PER_FILE_MAX;
@@ -52,6 +53,7 @@ pub(super) struct State {
     /// Oldest first.
     pub demands: Vec<Demand>,
     pub trackers: Trackers,
+    pub layout: Layout,
     promotion: Promotion,
     pub fill: Fill,
     pub phase: Phase,
@@ -150,6 +152,7 @@ impl File {
             broken_off: HashMap::new(),
             demands: Vec::new(),
             trackers: Trackers::new(),
+            layout: Layout::default(),
             promotion: Promotion::new(shared.options.promote_after_bytes),
             fill: Fill::Off,
             phase: Phase::Filling,
@@ -254,7 +257,9 @@ impl File {
         let demands: Vec<ByteRange> = state.demands.iter().map(|demand| demand.range).collect();
         let ahead = state.windows(self.geometry);
         let fill = state.fill == Fill::On;
-        let mut planner = Planner::new(self.geometry, &present, running, &demands, &ahead, fill);
+        let near = state.trackers.tensors(self.geometry, &state.layout.tensors);
+        let planner = Planner::new(self.geometry, &present, running, &demands, &ahead, fill);
+        let mut planner = planner.near_first(&near);
         let mut deeds = Vec::new();
         if fill && !std::mem::replace(&mut state.room_checked, true) {
             let missing_bytes = self.geometry.size_bytes().saturating_sub(present.bytes());
@@ -512,7 +517,7 @@ impl State {
 
     /// Read-ahead is for readers that are still there.
     fn windows(&self, geometry: Geometry) -> Vec<ByteRange> {
-        if self.handles > 0 { self.trackers.windows(geometry) } else { Vec::new() }
+        if self.handles > 0 { self.trackers.windows(geometry, &self.layout.tensors) } else { Vec::new() }
     }
 
     /// The rest is divided as if all streams that may come were there: what is taken by a few cannot be shared later.

@@ -17,6 +17,7 @@ mod error;
 mod file;
 mod finish;
 mod handle;
+mod layout;
 mod mirrors;
 mod origins;
 mod outages;

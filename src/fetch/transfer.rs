@@ -225,6 +225,8 @@ struct Due {
     recovered: bool,
     sync: bool,
     hash: bool,
+    /// In so much of the beginning the header may be.
+    header: Option<u64>,
 }
 
 impl File {
@@ -263,6 +265,10 @@ impl File {
             let file = Arc::clone(self);
             drop(self.shared.runtime.spawn_blocking(move || file.sync()));
         }
+        if let Some(beginning_bytes) = due.header {
+            let file = Arc::clone(self);
+            drop(self.shared.runtime.spawn_blocking(move || file.read_layout(beginning_bytes)));
+        }
         if due.hash {
             let file = Arc::clone(self);
             drop(self.shared.runtime.spawn_blocking(move || file.hash_prefix()));
@@ -288,7 +294,8 @@ impl File {
         let beginning = state.present.iter().next().filter(|first| first.start() == 0).map_or(0, |first| first.end());
         let behind = state.fill == Fill::On && beginning >= state.hashed_bytes + HASH_STEP_BYTES;
         let hash = behind && !std::mem::replace(&mut state.hashing, true);
-        Due { begin, recovered, sync, hash }
+        let header = state.layout.is_due(beginning).then_some(beginning);
+        Due { begin, recovered, sync, hash, header }
     }
 
     /// Makes what is here durable. Blocks on the disk.

@@ -7,6 +7,7 @@ use super::header::ByteSource;
 use super::limits::Collector;
 use super::window::read_up_to;
 use super::{Format, FormatError, Header, PageKind, gguf, onnx, safetensors, torch};
+use crate::base::ByteRange;
 
 /// Enough for every magic number, including the one of tar at 257, and for the start of a page.
 const START_BYTES: usize = 4 << 10;
@@ -23,6 +24,18 @@ const SAFETENSORS_LENGTH_MAX: u64 = 100_000_000;
 /// Reads what the header of `source` says, by its bytes.
 pub fn read_header<S: ByteSource + ?Sized>(source: &S) -> Result<Header, FormatError> {
     read(&source)
+}
+
+/// Where the tensors of a safetensors or GGUF file lie, in no particular order; nothing for other files.
+pub fn tensor_places<S: ByteSource + ?Sized>(source: &S) -> Result<Vec<ByteRange>, FormatError> {
+    let source: &dyn ByteSource = &source;
+    let start = read_up_to(source, 0, START_BYTES)?;
+    let (_, places) = match safetensors_length(&start) {
+        _ if start.starts_with(b"GGUF") => gguf::read_placed(source)?,
+        Some(json_bytes) => safetensors::read_placed(source, json_bytes)?,
+        None => return Ok(Vec::new()),
+    };
+    Ok(places.into_iter().filter_map(|(start, len)| ByteRange::new(start, len)).collect())
 }
 
 fn read(source: &dyn ByteSource) -> Result<Header, FormatError> {

@@ -63,6 +63,11 @@ const TYPES: &[(u32, &str, u64, u64)] = &[
 ];
 
 pub(super) fn read(source: &dyn ByteSource) -> Result<Header, FormatError> {
+    read_placed(source).map(|(header, _)| header)
+}
+
+/// With start and length of each tensor in the file, sorted; a length of zero is not known.
+pub(super) fn read_placed(source: &dyn ByteSource) -> Result<(Header, Vec<(u64, u64)>), FormatError> {
     let mut window = Window::new(source, Format::Gguf, 4, WALK_BYTES_MAX);
     let mut version = window.u32()?;
     if version > 0xffff {
@@ -252,7 +257,7 @@ impl Reader<'_> {
         self.facts.tensor(&name, &dtype, &shape)
     }
 
-    fn finish(mut self) -> Result<Header, FormatError> {
+    fn finish(mut self) -> Result<(Header, Vec<(u64, u64)>), FormatError> {
         if let Some(name) = repeated_name(self.facts.tensors()) {
             return Err(malformed(format_args!("two tensors are named `{name}`")));
         }
@@ -271,6 +276,7 @@ impl Reader<'_> {
             return Err(FormatError::Truncated { claimed_bytes: Some(claimed), actual_bytes });
         }
         self.facts.set_data_start(data_start);
-        Ok(self.facts.finish())
+        self.extents.iter_mut().for_each(|(offset, _)| *offset = offset.saturating_add(data_start));
+        Ok((self.facts.finish(), self.extents))
     }
 }

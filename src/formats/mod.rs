@@ -16,7 +16,7 @@ mod safetensors;
 mod torch;
 mod window;
 
-pub use detect::read_header;
+pub use detect::{read_header, tensor_places};
 pub use error::{FormatError, PageKind};
 pub use header::{ByteSource, Format, Header, Tensor};
 pub use limits::NOTE_KEY;

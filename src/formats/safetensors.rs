@@ -17,6 +17,11 @@ use super::{Format, FormatError, Header, Tensor};
 const LENGTH_BYTES: u64 = 8;
 
 pub(super) fn read(source: &dyn ByteSource, json_bytes: u64) -> Result<Header, FormatError> {
+    read_placed(source, json_bytes).map(|(header, _)| header)
+}
+
+/// With start and length of each tensor in the file.
+pub(super) fn read_placed(source: &dyn ByteSource, json_bytes: u64) -> Result<(Header, Vec<(u64, u64)>), FormatError> {
     if json_bytes > SAFETENSORS_HEADER_BYTES_MAX {
         return Err(over("bytes", SAFETENSORS_HEADER_BYTES_MAX, json_bytes));
     }
@@ -37,7 +42,8 @@ pub(super) fn read(source: &dyn ByteSource, json_bytes: u64) -> Result<Header, F
     check_names(parse.facts.tensors())?;
     check_ranges(parse.facts.tensors(), &parse.ranges, data_start, size_bytes)?;
     parse.facts.set_data_start(data_start);
-    Ok(parse.facts.finish())
+    let places = parse.ranges.iter().map(|(begin, end)| (data_start + begin, end - begin)).collect();
+    Ok((parse.facts.finish(), places))
 }
 
 fn malformed(reason: impl fmt::Display) -> FormatError {

@@ -68,6 +68,8 @@ pub struct Planner<'a> {
     demands: &'a [ByteRange],
     ahead: &'a [ByteRange],
     fill: bool,
+    /// What of the fill comes first.
+    near: &'a [ByteRange],
     /// Here or under way.
     taken: RangeSet,
 }
@@ -81,9 +83,16 @@ impl<'a> Planner<'a> {
         ahead: &'a [ByteRange],
         fill: bool,
     ) -> Self {
-        let mut planner = Self { geometry, present, running, demands, ahead, fill, taken: RangeSet::new() };
+        let mut planner = Self { geometry, present, running, demands, ahead, fill, near: &[], taken: RangeSet::new() };
         planner.count_taken();
         planner
+    }
+
+    /// What the fill begins with: the rest of what somebody reads in. Not fetched for itself.
+    #[must_use]
+    pub fn near_first(mut self, near: &'a [ByteRange]) -> Self {
+        self.near = near;
+        self
     }
 
     fn count_taken(&mut self) {
@@ -112,7 +121,7 @@ impl<'a> Planner<'a> {
         if demanded.is_some() || !limits.background {
             return demanded;
         }
-        self.next_ahead().or_else(|| self.next_fill(limits.fill_streams))
+        self.next_ahead().or_else(|| self.next_near()).or_else(|| self.next_fill(limits.fill_streams))
     }
 
     fn next_demanded(&self) -> Option<Step> {
@@ -155,6 +164,11 @@ impl<'a> Planner<'a> {
         Some(Step::Fetch { range: self.geometry.head(gap, AHEAD_BYTES), purpose: Purpose::ReadAhead })
     }
 
+    fn next_near(&self) -> Option<Step> {
+        let gap = self.near.iter().filter(|_| self.fill).find_map(|near| self.taken.gaps(near).first().copied())?;
+        Some(Step::Fetch { range: self.geometry.head(gap, AHEAD_BYTES), purpose: Purpose::Fill })
+    }
+
     /// The lowest gap, so that hashing from the beginning can follow.
     fn next_fill(&self, streams: u64) -> Option<Step> {
         let whole = self.geometry.whole().filter(|_| self.fill)?;
@@ -167,7 +181,7 @@ impl<'a> Planner<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Trackers;
+    use super::super::{Tensors, Trackers};
     use super::*;
     use proptest::prelude::*;
 
@@ -196,6 +210,27 @@ mod tests {
         assert_eq!(step, Some(Step::Fetch { range: mib(50, 51), purpose: Purpose::Demand }));
         let background = planner.next(Limits { demand: false, ..FREE });
         assert_eq!(background, Some(Step::Fetch { range: mib(3, 5), purpose: Purpose::ReadAhead }));
+    }
+
+    #[test]
+    fn the_rest_of_a_tensor_comes_before_the_rest_of_the_file_and_not_for_itself() {
+        let present = RangeSet::new();
+        let demands = [mib(50, 51)];
+        let near = [mib(50, 61), mib(20, 21)];
+        let planned = |fill: bool| {
+            let mut planner = Planner::new(geometry(), &present, Vec::new(), &demands, &[], fill).near_first(&near);
+            let mut steps = Vec::new();
+            while let Some(step) = planner.next(FREE).filter(|_| steps.len() < 5) {
+                planner.accept(step);
+                let Step::Fetch { range, purpose } = step else { panic!("{step:?}") };
+                steps.push((range.start() / MIB, range.end() / MIB, purpose));
+            }
+            steps
+        };
+        let demanded = (50, 51, Purpose::Demand);
+        assert_eq!(planned(false), [demanded], "a probe is exact");
+        let filled = [(51, 59), (59, 61), (20, 21), (0, 16)].map(|(start, end)| (start, end, Purpose::Fill));
+        assert_eq!(planned(true), [&[demanded][..], &filled].concat());
     }
 
     #[test]
@@ -297,7 +332,7 @@ mod tests {
                 trackers.note(read);
                 let demands: Vec<ByteRange> = geometry.cover(read).into_iter().collect();
                 loop {
-                    let windows = trackers.windows(geometry);
+                    let windows = trackers.windows(geometry, &Tensors::default());
                     let planner = Planner::new(geometry, &present, Vec::new(), &demands, &windows, false);
                     let Some(Step::Fetch { range, .. }) = planner.next(FREE) else { break };
                     fetched_bytes += range.len();
@@ -319,7 +354,7 @@ mod tests {
                 let demands: Vec<ByteRange> = geometry().cover(read).into_iter().collect();
                 touched.insert(demands[0]);
                 loop {
-                    let windows = trackers.windows(geometry());
+                    let windows = trackers.windows(geometry(), &Tensors::default());
                     let planner = Planner::new(geometry(), &present, Vec::new(), &demands, &windows, false);
                     let Some(Step::Fetch { range, .. }) = planner.next(FREE) else { break };
                     present.insert(range);

@@ -3,7 +3,7 @@
 //! Invariants: no byte is read ahead before `RUN_BYTES_MIN` were read in order, so a probe of a header or a trailer
 //! fetches only what it touches; the window is never longer than the run behind it; a far seek begins a new run.
 
-use super::Geometry;
+use super::{Geometry, Tensors};
 use crate::base::{ByteRange, RangeSet};
 
 /// Streams that are told apart in one file; loaders with more threads than this read at random anyway.
@@ -77,17 +77,31 @@ impl Trackers {
         self.trackers.push(Tracker { next: range.end(), last: range.start(), run_bytes: range.len(), used });
     }
 
-    /// Whole chunks that are likely to be read soon, the most active stream first.
-    pub fn windows(&self, geometry: Geometry) -> Vec<ByteRange> {
-        let mut trackers: Vec<&Tracker> = self.trackers.iter().filter(|tracker| tracker.window_bytes() > 0).collect();
+    /// Whole chunks that are likely to be read soon, the most active stream first: a window, or the rest of a tensor that is
+    /// being read in order.
+    pub fn windows(&self, geometry: Geometry, tensors: &Tensors) -> Vec<ByteRange> {
+        let window = |tracker: &Tracker| {
+            let window_bytes = Some(tracker.window_bytes()).filter(|bytes| *bytes > 0)?;
+            let tensor_bytes = tensors.rest(tracker.next).map_or(0, |rest| rest.len().min(WINDOW_BYTES_MAX));
+            geometry.cover(ByteRange::new(tracker.next, window_bytes.max(tensor_bytes))?)
+        };
+        self.latest_first().filter_map(window).collect()
+    }
+
+    /// Whole chunks of the tensors in which somebody read, however little of them; the latest first.
+    pub fn tensors(&self, geometry: Geometry, tensors: &Tensors) -> Vec<ByteRange> {
+        self.latest_first().filter_map(|tracker| tensors.rest_chunks(tracker.next, geometry)).collect()
+    }
+
+    fn latest_first(&self) -> impl Iterator<Item = &Tracker> {
+        let mut trackers: Vec<&Tracker> = self.trackers.iter().collect();
         trackers.sort_by_key(|tracker| std::cmp::Reverse(tracker.used));
-        let window = |tracker: &&Tracker| ByteRange::new(tracker.next, tracker.window_bytes());
-        trackers.iter().filter_map(window).filter_map(|window| geometry.cover(window)).collect()
+        trackers.into_iter()
     }
 
     /// Whether everything that is likely to be read soon is in `present`.
-    pub fn satisfied_by(&self, present: &RangeSet, geometry: Geometry) -> bool {
-        self.windows(geometry).iter().all(|window| present.contains(window))
+    pub fn satisfied_by(&self, present: &RangeSet, geometry: Geometry, tensors: &Tensors) -> bool {
+        self.windows(geometry, tensors).iter().all(|window| present.contains(window))
     }
 
     /// Forgets every stream.
@@ -102,6 +116,10 @@ mod tests {
     use proptest::prelude::*;
 
     const GEOMETRY: Geometry = Geometry::new(1 << 30, 1 << 20);
+
+    fn windows(trackers: &Trackers) -> Vec<ByteRange> {
+        trackers.windows(GEOMETRY, &Tensors::default())
+    }
 
     fn range(start: u64, len: u64) -> ByteRange {
         ByteRange::new(start, len).expect("not empty")
@@ -119,7 +137,7 @@ mod tests {
         for (until_mib, window_mib) in [(1, 0), (2, 2), (3, 2), (4, 4), (8, 8), (40, 32), (100, 32)] {
             trackers.clear();
             read_in_order(&mut trackers, 0, until_mib << 20);
-            let windows = trackers.windows(GEOMETRY);
+            let windows = windows(&trackers);
             assert_eq!(windows.iter().map(ByteRange::len).sum::<u64>(), window_mib << 20, "{until_mib} MiB read");
         }
     }
@@ -129,9 +147,9 @@ mod tests {
         let mut trackers = Trackers::new();
         read_in_order(&mut trackers, 0, 8 << 20);
         trackers.note(range(500 << 20, 4096));
-        assert_eq!(trackers.windows(GEOMETRY), [range(8 << 20, 8 << 20)]);
+        assert_eq!(windows(&trackers), [range(8 << 20, 8 << 20)]);
         trackers.note(range(8 << 20, 4096));
-        assert_eq!(trackers.windows(GEOMETRY)[0].start(), 8 << 20, "the chunk that is being read");
+        assert_eq!(windows(&trackers)[0].start(), 8 << 20, "the chunk that is being read");
     }
 
     #[test]
@@ -142,7 +160,7 @@ mod tests {
         for index in 0..100u64 {
             trackers.note(range((500 << 20) + index * (4 << 20), 4096));
         }
-        assert_eq!(trackers.windows(GEOMETRY).len(), 2);
+        assert_eq!(windows(&trackers).len(), 2);
     }
 
     #[test]
@@ -155,6 +173,28 @@ mod tests {
         assert_eq!(trackers.trackers.len(), 1);
     }
 
+    #[test]
+    fn a_tensor_that_is_read_in_order_is_wanted_to_its_end_and_one_that_is_probed_is_not() {
+        let mib = |start: u64, end: u64| range(start << 20, (end - start) << 20);
+        let tensors = Tensors::new(vec![mib(1, 21), mib(21, 23), mib(23, 900)]);
+        for (from_mib, read_kib, windows, rests) in [
+            // Too little to tell a load from a probe.
+            (1, 512, vec![], vec![mib(1, 21)]),
+            (5, 1024, vec![], vec![mib(6, 21)]),
+            // Of a small tensor, the window goes beyond it; of a large one, the window has its usual end.
+            (1, 2048, vec![mib(3, 21)], vec![mib(3, 21)]),
+            (20, 2048, vec![mib(22, 24)], vec![mib(22, 23)]),
+            (23, 2048, vec![mib(25, 57)], vec![mib(25, 900)]),
+            (0, 128, vec![], vec![]),
+        ] {
+            let mut trackers = Trackers::new();
+            let from = from_mib << 20;
+            read_in_order(&mut trackers, from, from + (read_kib << 10));
+            assert_eq!(trackers.windows(GEOMETRY, &tensors), windows, "{read_kib} KiB from {from_mib} MiB on");
+            assert_eq!(trackers.tensors(GEOMETRY, &tensors), rests, "{read_kib} KiB from {from_mib} MiB on");
+        }
+    }
+
     proptest! {
         /// Probes that add up to less than the shortest run never read ahead, wherever they fall.
         #[test]
@@ -162,7 +202,7 @@ mod tests {
             let mut trackers = Trackers::new();
             for (start, len) in probes {
                 trackers.note(range(start, len));
-                prop_assert!(trackers.windows(GEOMETRY).is_empty());
+                prop_assert!(windows(&trackers).is_empty());
             }
         }
     }
@@ -174,6 +214,6 @@ mod tests {
             trackers.note(range(start, 3 << 20));
             trackers.note(range(start, 3 << 20));
         }
-        assert_eq!(trackers.windows(GEOMETRY), [range(6 << 20, 4 << 20)]);
+        assert_eq!(windows(&trackers), [range(6 << 20, 4 << 20)]);
     }
 }
