@@ -126,6 +126,7 @@ const STATEMENTS: &[(&str, Shown)] = &[
     ("A decision stays", In("tests/classify.rs")),
     ("A file that is only a part", In("tests/classify.rs")),
     ("`mkdir search/", In("tests/search_directories.rs")),
+    ("`mkdir hubs/", In("tests/hub_directories.rs")),
     ("`lookup` of an unknown name", In("tests/search_directories.rs")),
     ("`readdir` below", In("tests/search_directories.rs")),
     ("`rmdir`", In("tests/search_directories.rs")),
@@ -538,10 +539,13 @@ fn locks(scene: &Scene) {
 }
 
 fn no_attributes_of_directories(scene: &Scene) {
-    for path in [scene.directory(), scene.path(""), scene.path("hubs/huggingface/org/name")] {
+    for path in [scene.directory(), scene.path(""), scene.path("hubs/huggingface/org")] {
         assert_eq!(xattr_names(&path).expect("listxattr"), [""; 0], "{}", path.display());
         assert_eq!(xattr(&path, "user.modelfs.state").expect("getxattr"), None);
     }
+    let repository = scene.path("hubs/huggingface/org/name");
+    assert_eq!(xattr_names(&repository).expect("listxattr"), ["user.modelfs.state"]);
+    assert_eq!(modelfs_xattr(&repository, "state").as_deref(), Some("complete"));
     for path in [scene.here(), scene.remote()] {
         for name in xattr_names(&path).expect("listxattr") {
             assert!(xattr(&path, &name).expect("getxattr").is_some(), "{name} is listed and not there");

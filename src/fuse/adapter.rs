@@ -32,9 +32,9 @@ const MAX_BACKGROUND: u16 = 64;
 /// Longest name the mount takes, as everywhere on Linux.
 const NAME_BYTES_MAX: u32 = 255;
 /// What shows nothing but what is known of the models: deleting there means nothing, so it is refused for ever.
-const FACTS_ONLY: &str = "by";
+const FACTS_ONLY: &[&str] = &["by"];
 /// Where directories are made and removed.
-const QUERIES: &str = "search";
+const CHANGED: &[&str] = &["search", "hubs"];
 
 /// What the session and the kernel's threads share.
 pub struct Core {
@@ -180,12 +180,12 @@ impl Core {
         }
     }
 
-    fn is_in(&self, directory: KernelIno, place: &str) -> bool {
+    fn is_in(&self, directory: KernelIno, places: &[&str]) -> bool {
         let found = KernelNode::from_kernel(directory).and_then(|node| self.backend.place(node.ino()));
-        found.is_some_and(|found| found.as_str() == place)
+        found.is_some_and(|found| places.contains(&found.as_str()))
     }
 
-    /// Lets the library change a directory, for its owner; only queries can be changed yet.
+    /// Lets the library change a directory, for its owner; only queries and hubs can be changed yet.
     fn change<T>(
         &self,
         request: &Request,
@@ -194,7 +194,7 @@ impl Core {
         change: impl FnOnce(&dyn Backend, InodeNo, &str) -> Result<T, Fault>,
     ) -> Result<T, Errno> {
         let directory = KernelNode::from_kernel(parent).ok_or(Errno::ENOENT)?.ino();
-        if !self.is_in(parent, QUERIES) {
+        if !self.is_in(parent, CHANGED) {
             return Err(Errno::EROFS);
         }
         if request.uid() != self.owner.uid && request.uid() != 0 {
@@ -473,7 +473,7 @@ impl Filesystem for Adapter {
 
     fn access(&self, _request: &Request, ino: KernelIno, mask: AccessFlags, reply: ReplyEmpty) {
         let answer = self.node(ino).and_then(|(_, of)| match of.kind {
-            NodeKind::Directory if self.0.is_in(ino, QUERIES) => Ok(()),
+            NodeKind::Directory if self.0.is_in(ino, CHANGED) => Ok(()),
             _ if mask.contains(AccessFlags::W_OK) => Err(Errno::EROFS),
             NodeKind::Blob(_) | NodeKind::Live(_) if mask.contains(AccessFlags::X_OK) => Err(Errno::EACCES),
             NodeKind::Directory | NodeKind::Blob(_) | NodeKind::Live(_) => Ok(()),

@@ -66,7 +66,7 @@ impl Current {
         Ok(())
     }
 
-    fn tell(&self, tree: &Tree, change: &TreeChange) {
+    pub(super) fn tell(&self, tree: &Tree, change: &TreeChange) {
         let listener = self.listener.lock().clone();
         if let Some(listener) = listener {
             listener(tree, change);

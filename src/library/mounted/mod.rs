@@ -13,6 +13,7 @@ mod live;
 mod namespace;
 mod opening;
 mod queries;
+mod registering;
 mod searches;
 
 use super::{Library, LibraryError};
@@ -26,6 +27,7 @@ use facts::Facts;
 use follower::{Current, Follower};
 use keeper::Keeper;
 use parking_lot::Mutex;
+use registering::Registering;
 use searches::Searches;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -58,6 +60,7 @@ struct Inner {
     current: Arc<Current>,
     facts: Arc<Facts>,
     searches: Arc<Searches>,
+    registering: Arc<Registering>,
     engine: Engine,
     keeper: Arc<Keeper>,
     handle: Handle,
@@ -102,11 +105,12 @@ impl Mounted {
         keeper.start();
         let books = Arc::new(Books::new(library.clone(), Arc::clone(&current), Arc::clone(&keeper)));
         let engine = Engine::new(library.store().clone(), hubs, engine_options, books, runtime.handle().clone());
+        let registering = Registering::new(library.clone(), Arc::clone(&current));
         let follower = Follower::start(Arc::clone(&current), Arc::clone(&searches))?;
         let handle = runtime.handle().clone();
         let machinery = Mutex::new(Some(Machinery { follower, runtime }));
         let (library, cancel) = (library.clone(), Cancel::new());
-        let inner = Inner { library, current, facts, searches, engine, keeper, handle, cancel, machinery };
+        let inner = Inner { library, current, facts, searches, registering, engine, keeper, handle, cancel, machinery };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -144,6 +148,7 @@ impl Mounted {
         let Some(machinery) = self.inner.machinery.lock().take() else { return };
         self.inner.current.listen(None);
         self.inner.cancel.cancel();
+        self.inner.registering.stop();
         machinery.follower.stop();
         self.inner.engine.shutdown();
         self.inner.keeper.write_uses();

@@ -1,13 +1,15 @@
-//! The namespace of a mount: the tree of this moment, and the directories below `search/` in it.
+//! The namespace of a mount: the tree of this moment, the directories below `search/` in it, and those that were made below
+//! `hubs/`.
 //!
 //! Invariant: what is listed can be looked up and has attributes. Names below `search/` are not counted as links: they
-//! come and go with their queries. Not here: the tree, the queries.
+//! come and go with their queries. Not here: the tree, the queries, what is
+//! registered.
 
 use super::Mounted;
 use super::queries::Queries;
 use super::searches::Place;
 use crate::base::{EntryName, Fault, FaultKind, InodeNo};
-use crate::tree::{Attributes, Child, Listing, NodeKind};
+use crate::tree::{Attributes, Child, Listing, NodeKind, Tree};
 use std::sync::Arc;
 
 /// The entries of a directory as they were when it was opened.
@@ -29,13 +31,15 @@ impl Names {
 /// One attribute of a query's directory.
 type QueryValue = fn(&super::queries::Folder) -> Option<String>;
 
+const STATE: &str = "user.modelfs.state";
+const ERROR: &str = "user.modelfs.error";
 const QUERY_ATTRIBUTES: &[(&str, QueryValue)] = &[
-    ("user.modelfs.state", |folder| Some(if folder.error.is_some() { "failed" } else { "complete" }.to_owned())),
+    (STATE, |folder| Some(if folder.error.is_some() { "failed" } else { "complete" }.to_owned())),
     ("user.modelfs.query", |folder| {
         Some(if folder.parent.is_none() { folder.row.query.clone() } else { folder.query.to_string() })
     }),
     ("user.modelfs.count", |folder| Some(folder.count().to_string())),
-    ("user.modelfs.error", |folder| folder.error.clone()),
+    (ERROR, |folder| folder.error.clone()),
 ];
 
 impl Mounted {
@@ -47,9 +51,8 @@ impl Mounted {
             let of = self.tree().attributes(ino)?;
             return Some(Attributes { nlink: of.nlink.saturating_add(below(&searches.shown(), None)), ..of });
         }
-        let known = self.tree().attributes(ino);
-        if known.is_some() {
-            return known;
+        if let Some(known) = self.of_tree(ino) {
+            return Some(known);
         }
         let shown = searches.shown();
         let folder = shown.folder(ino)?;
@@ -59,7 +62,16 @@ impl Mounted {
     }
 
     pub fn lookup(&self, directory: InodeNo, name: &str) -> Option<Attributes> {
-        let Some(place) = self.inner.searches.place(directory) else { return self.tree().lookup(directory, name) };
+        let Some(place) = self.inner.searches.place(directory) else {
+            let tree = self.tree();
+            let known = self.twin(&tree, directory).and_then(|twin| tree.lookup(twin, name));
+            // What is made in a directory of the tree counts there.
+            return match known {
+                Some(of) if of.kind == NodeKind::Directory && self.inner.registering.is_used() => self.of_tree(of.ino),
+                Some(of) => Some(of),
+                None => self.of_tree(self.inner.registering.child(&tree, directory, name)?.ino),
+            };
+        };
         let shown = self.inner.searches.shown();
         let key = key_of(place);
         if let Some(folder) = shown.child(key, name) {
@@ -80,19 +92,64 @@ impl Mounted {
                     None => searches.root(),
                 }
             }
-            Some(Place::Root) | None => self.tree().parent(directory),
+            Some(Place::Root) => self.tree().parent(directory),
+            None => {
+                let tree = self.tree();
+                self.inner.registering.parent(&tree, directory).or_else(|| tree.parent(directory))
+            }
         }
     }
 
     pub fn listing(&self, directory: InodeNo) -> Option<Names> {
         match self.inner.searches.place(directory) {
             Some(place) => Some(Names::Found(self.inner.searches.shown().children(key_of(place)))),
-            None => self.tree().listing(directory).map(Names::Tree),
+            None => {
+                let tree = self.tree();
+                let twin = self.twin(&tree, directory);
+                let (made, _) = self.inner.registering.children(&tree, directory);
+                if twin == Some(directory) && made.is_empty() {
+                    return tree.listing(directory).map(Names::Tree);
+                }
+                self.of_tree(directory)?;
+                let shown = twin.and_then(|twin| tree.listing(twin));
+                let mut all: Vec<Child> = shown.iter().flat_map(|listing| listing.iter_from(0)).chain(made).collect();
+                all.sort_by(|a, b| a.name.cmp(&b.name));
+                Some(Names::Found(all))
+            }
+        }
+    }
+
+    /// A node of the tree, or a directory that was made below `hubs/`, with what was made in it.
+    fn of_tree(&self, ino: InodeNo) -> Option<Attributes> {
+        let tree = self.tree();
+        let of = match self.inner.registering.seen(&tree, ino) {
+            Some(seen) => {
+                let alone = Attributes { ino, kind: NodeKind::Directory, size_bytes: 0, mtime: seen.mtime, nlink: 2 };
+                seen.twin.and_then(|twin| tree.attributes(twin)).map_or(alone, |twin| Attributes { ino, ..twin })
+            }
+            None => tree.attributes(ino)?,
+        };
+        let (made, touched) = match of.kind {
+            NodeKind::Directory => self.inner.registering.children(&tree, ino),
+            NodeKind::Blob(_) | NodeKind::Live(_) => return Some(of),
+        };
+        let nlink = of.nlink.saturating_add(u32::try_from(made.len()).unwrap_or(u32::MAX));
+        Some(Attributes { nlink, mtime: touched.map_or(of.mtime, |touched| touched.max(of.mtime)), ..of })
+    }
+
+    /// Where the tree has what a directory shows.
+    fn twin(&self, tree: &Tree, directory: InodeNo) -> Option<InodeNo> {
+        match self.inner.registering.seen(tree, directory) {
+            Some(seen) => seen.twin,
+            None => Some(directory),
         }
     }
 
     /// The first name of the path of a directory: which kind of place it is.
     pub fn place(&self, directory: InodeNo) -> Option<EntryName> {
+        if let Some(path) = self.inner.registering.path(&self.tree(), directory) {
+            return path.names().next();
+        }
         let known = match self.inner.searches.place(directory) {
             Some(_) => self.inner.searches.root()?,
             None => directory,
@@ -100,17 +157,21 @@ impl Mounted {
         self.tree().path_of_directory(known)?.names().next()
     }
 
-    /// Makes a directory: below `search/` a query, nothing elsewhere.
+    /// Makes a directory: below `search/` a query, below `hubs/` a repository that is to be registered, nothing elsewhere.
     pub fn make_directory(&self, parent: InodeNo, name: &str) -> Result<Attributes, Fault> {
-        let place = self.inner.searches.place(parent).ok_or_else(read_only)?;
-        let ino = self.inner.searches.make(&self.tree(), place, name)?;
+        let ino = match self.inner.searches.place(parent) {
+            Some(place) => self.inner.searches.make(&self.tree(), place, name)?,
+            None => self.inner.registering.make(&self.tree(), parent, name)?,
+        };
         self.attributes(ino).ok_or_else(|| Fault::new(FaultKind::NotFound, format!("`{name}` was removed again"), ""))
     }
 
-    /// Forgets a query.
+    /// Forgets a query, or a repository that could not be registered.
     pub fn remove_directory(&self, parent: InodeNo, name: &str) -> Result<(), Fault> {
-        let place = self.inner.searches.place(parent).ok_or_else(read_only)?;
-        self.inner.searches.remove(place, name)
+        match self.inner.searches.place(parent) {
+            Some(place) => self.inner.searches.remove(place, name),
+            None => self.inner.registering.remove(&self.tree(), parent, name),
+        }
     }
 
     /// Takes an answer out of the directory of one query.
@@ -129,8 +190,11 @@ impl Mounted {
         self.inner.searches.rename(place, name, new_name)
     }
 
-    /// Names of the attributes of a query's directory.
+    /// Names of the attributes of a query's directory, or of a repository's.
     pub(super) fn query_attribute_names(&self, ino: InodeNo) -> Option<Vec<String>> {
+        if let Some((_, error)) = self.inner.registering.standing(&self.tree(), ino) {
+            return Some([STATE].into_iter().chain(error.map(|_| ERROR)).map(str::to_owned).collect());
+        }
         let shown = self.inner.searches.shown();
         let folder = Arc::clone(shown.folder(ino)?);
         let there = QUERY_ATTRIBUTES.iter().filter(|(_, value)| value(&folder).is_some());
@@ -138,6 +202,10 @@ impl Mounted {
     }
 
     pub(super) fn query_attribute(&self, ino: InodeNo, name: &str) -> Option<Vec<u8>> {
+        if let Some((state, error)) = self.inner.registering.standing(&self.tree(), ino) {
+            let value = if name == STATE { Some(state.to_owned()) } else { error.filter(|_| name == ERROR) };
+            return value.map(String::into_bytes);
+        }
         let shown = self.inner.searches.shown();
         let (_, value) = QUERY_ATTRIBUTES.iter().find(|(known, _)| *known == name)?;
         value(shown.folder(ino)?).map(String::into_bytes)
@@ -151,6 +219,6 @@ const fn key_of(place: Place) -> Option<i64> {
     }
 }
 
-fn read_only() -> Fault {
+pub(super) fn read_only() -> Fault {
     Fault::new(FaultKind::ReadOnly, "this part of the mount cannot be changed", "")
 }
