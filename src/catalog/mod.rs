@@ -12,6 +12,7 @@ mod decisions;
 mod error;
 mod figures;
 mod handle;
+mod hub_answers;
 mod merging;
 mod migrations;
 mod models;
@@ -31,6 +32,7 @@ mod writer;
 
 pub use error::CatalogError;
 pub use handle::Catalog;
+pub use hub_answers::HubAnswerRow;
 pub use reader::Reader;
 pub use rows::{
     BlobRow, BundleRow, EvictableRow, FileMark, HashRow, ImportRow, LinkRow, Manual, ModelRow, NewBlob, NewBundle,

@@ -118,7 +118,7 @@ pub struct FoundFile {
 
 impl FoundRepo {
     /// A row of which only the name is known.
-    pub(super) fn named(source: Source, repo: RepoId) -> Self {
+    pub fn named(source: Source, repo: RepoId) -> Self {
         Self {
             title: repo.as_str().rsplit('/').next().unwrap_or_default().to_owned(),
             creator: repo.as_str().split_once('/').map(|(creator, _)| creator.to_owned()),

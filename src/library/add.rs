@@ -10,7 +10,9 @@ use super::origins::row_of;
 use super::probe::probe;
 use super::shelf::Shelf;
 use super::{AddSummary, Gate, Library, LibraryError, Refusal};
-use crate::base::{BlobId, BlobState, BundleId, EntryName, Locator, ModelType, RelativePath, Timestamp};
+use crate::base::{
+    BlobId, BlobState, BundleId, EntryName, Fault, FaultKind, Locator, ModelType, RelativePath, Timestamp,
+};
 use crate::catalog::{BlobRow, CatalogError, NewBlob, NewBundle, Writer};
 use crate::classify::{Evidence, Verdict, classify, safety};
 use crate::formats::{Header, encode_header, has_model_suffix};
@@ -25,6 +27,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const PROBE_THREADS: usize = 8;
 /// Most headers read for one repository: with more, names alone decide until a file is opened.
 const PROBE_FILES_MAX: usize = 512;
+/// Most files of a repository that is looked into without being registered, and headers read of it.
+const HIT_FILES_MAX: usize = 2000;
+const HIT_PROBES_MAX: usize = 32;
+/// Formats that cannot run anything.
+const HARMLESS: [&str; 4] = [".safetensors", ".sft", ".gguf", ".onnx"];
 /// Digits of the commit in the directory of a second revision.
 const COMMIT_DIGITS: usize = 10;
 /// A repository with more tags than this lists its languages and data sets.
@@ -59,6 +66,29 @@ pub(super) fn add(library: &Library, reference: &str) -> Result<AddSummary, Libr
     Ok(summary)
 }
 
+/// Registers the files of a repository that a search found: they can be read, and are no models until `add`. Waits for the
+/// network where a file may run something when it is loaded: its header tells.
+pub(super) fn register_hit(
+    library: &Library,
+    hubs: &HubSet,
+    runtime: &tokio::runtime::Handle,
+    listing: &RepoListing,
+) -> Result<Vec<BundleFile>, LibraryError> {
+    if listing.files.len() > HIT_FILES_MAX {
+        let what = format!("{} has {} files", listing.repo, listing.files.len());
+        return Err(Fault::new(FaultKind::Unsupported, what, "register it with `modelfs add`").into());
+    }
+    let may_run = |index: &usize| {
+        let path = listing.files[*index].path.as_str().to_ascii_lowercase();
+        !HARMLESS.iter().any(|suffix| path.ends_with(suffix))
+    };
+    let wanted: Vec<usize> = to_be_probed(library, listing)?.into_iter().filter(may_run).take(HIT_PROBES_MAX).collect();
+    let headers = probe_all(hubs, runtime, listing, wanted);
+    let registration = Registration { library, listing, headers: &headers, layout: Layout::of(listing) };
+    let files = library.catalog().write(library.clock().now(), |writer| registration.write_files(writer))?;
+    Ok(files)
+}
+
 /// Whether the hub keeps repositories, which are shown as directories with all they hold.
 fn is_repository(source: Source) -> bool {
     match source {
@@ -91,7 +121,15 @@ fn to_be_probed(library: &Library, listing: &RepoListing) -> Result<Vec<usize>, 
                 Some(sha256) => reader.blob_by_sha256(sha256)?.map(|row| row.id),
                 None => reader.blob_of_origin(&row_of(&listing.origin_of(file)))?,
             };
-            if known.is_none() {
+            // One that a search looked into is known, and nothing is known of it.
+            let is_read = match known {
+                Some(blob) => {
+                    let is_remote = reader.blob(blob)?.is_some_and(|row| row.state == BlobState::Remote);
+                    !is_remote || reader.header(blob)?.is_some()
+                }
+                None => false,
+            };
+            if !is_read {
                 wanted.push(index);
             }
         }
@@ -208,6 +246,17 @@ impl Registration<'_> {
         Ok(summary)
     }
 
+    /// The files alone.
+    fn write_files(&self, writer: &mut Writer<'_>) -> Result<Vec<BundleFile>, CatalogError> {
+        let mut shelf = Shelf::begin(writer)?;
+        let mut files = Vec::with_capacity(self.listing.files.len());
+        for (index, file) in self.listing.files.iter().enumerate() {
+            let registered = self.register(writer, &mut shelf, index, file)?;
+            files.push(BundleFile { path: file.path.clone(), blob: registered.blob });
+        }
+        Ok(files)
+    }
+
     fn empty_summary(&self) -> AddSummary {
         let refusal = |(name, reason): &(String, String)| Refusal {
             path: PathBuf::from(name),
@@ -277,6 +326,9 @@ impl Registration<'_> {
         if let Some(row) = known {
             if by_origin != Some(row.id) {
                 shelf.add_origin(writer, row.id, &origin)?;
+            }
+            if let Some(header) = self.headers.get(&index).filter(|_| row.state == BlobState::Remote) {
+                writer.set_header(row.id, &encode_header(header), safety(header, row.name.as_str()))?;
             }
             return Ok(Registered { blob: row.id, state: row.state, is_new_origin: by_origin != Some(row.id) });
         }

@@ -139,14 +139,18 @@ pub(super) fn shown(library: &Library, repo: FoundRepo) -> Result<FoundAtHub, Li
     Ok(FoundAtHub { is_here, ..row(repo) })
 }
 
-fn row(repo: FoundRepo) -> FoundAtHub {
-    let reference = match (repo.source, &repo.revision) {
+/// What `add` takes.
+pub(super) fn reference(repo: &FoundRepo) -> String {
+    match (repo.source, &repo.revision) {
         (Source::HuggingFace, _) => format!("hf:{}", repo.repo),
         (source, None) => format!("{}:{}", source.as_str(), repo.repo),
         (source, Some(revision)) => format!("{}:{}@{revision}", source.as_str(), repo.repo),
-    };
+    }
+}
+
+fn row(repo: FoundRepo) -> FoundAtHub {
     FoundAtHub {
-        reference,
+        reference: reference(&repo),
         source: repo.source.as_str().to_owned(),
         name: repo.title,
         description: repo.description,

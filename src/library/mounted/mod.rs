@@ -8,6 +8,8 @@ mod books;
 mod deciding;
 mod facts;
 mod follower;
+mod hit_names;
+mod hits;
 mod keeper;
 mod live;
 mod namespace;
@@ -25,6 +27,7 @@ use crate::tree::{Tree, TreeChange};
 use books::Books;
 use facts::Facts;
 use follower::{Current, Follower};
+use hits::Hits;
 use keeper::Keeper;
 use parking_lot::Mutex;
 use registering::Registering;
@@ -61,6 +64,7 @@ struct Inner {
     facts: Arc<Facts>,
     searches: Arc<Searches>,
     registering: Arc<Registering>,
+    hits: Arc<Hits>,
     engine: Engine,
     keeper: Arc<Keeper>,
     handle: Handle,
@@ -104,13 +108,16 @@ impl Mounted {
         let keeper = Arc::new(Keeper::new(library.clone(), hubs.clone(), at.0, at.1));
         keeper.start();
         let books = Arc::new(Books::new(library.clone(), Arc::clone(&current), Arc::clone(&keeper)));
+        let at_hubs = hubs.clone();
         let engine = Engine::new(library.store().clone(), hubs, engine_options, books, runtime.handle().clone());
+        let hits = Hits::new(library.clone(), Arc::clone(&current), at_hubs, runtime.handle().clone());
         let registering = Registering::new(library.clone(), Arc::clone(&current));
         let follower = Follower::start(Arc::clone(&current), Arc::clone(&searches))?;
         let handle = runtime.handle().clone();
         let machinery = Mutex::new(Some(Machinery { follower, runtime }));
         let (library, cancel) = (library.clone(), Cancel::new());
-        let inner = Inner { library, current, facts, searches, registering, engine, keeper, handle, cancel, machinery };
+        let inner =
+            Inner { library, current, facts, searches, registering, hits, engine, keeper, handle, cancel, machinery };
         Ok(Self { inner: Arc::new(inner) })
     }
 

@@ -1,15 +1,17 @@
-//! The namespace of a mount: the tree of this moment, the directories below `search/` in it, and those that were made below
-//! `hubs/`.
+//! The namespace of a mount: the tree of this moment, the directories below `search/` in it with what hubs answered, and those
+//! that were made below `hubs/`.
 //!
 //! Invariant: what is listed can be looked up and has attributes. Names below `search/` are not counted as links: they
 //! come and go with their queries. Not here: the tree, the queries, what is
 //! registered.
 
 use super::Mounted;
-use super::queries::Queries;
+use super::hits::{self, Standing};
+use super::queries::{Folder, Queries};
 use super::searches::Place;
 use crate::base::{EntryName, Fault, FaultKind, InodeNo};
 use crate::tree::{Attributes, Child, Listing, NodeKind, Tree};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// The entries of a directory as they were when it was opened.
@@ -28,18 +30,36 @@ impl Names {
     }
 }
 
+/// A query's directory and what the hubs that it names answered.
+struct Asked {
+    folder: Arc<Folder>,
+    hubs: Option<Standing>,
+}
+
 /// One attribute of a query's directory.
-type QueryValue = fn(&super::queries::Folder) -> Option<String>;
+type QueryValue = fn(&Asked) -> Option<String>;
 
 const STATE: &str = "user.modelfs.state";
+const COUNT: &str = "user.modelfs.count";
 const ERROR: &str = "user.modelfs.error";
 const QUERY_ATTRIBUTES: &[(&str, QueryValue)] = &[
-    (STATE, |folder| Some(if folder.error.is_some() { "failed" } else { "complete" }.to_owned())),
-    ("user.modelfs.query", |folder| {
+    (STATE, |asked| {
+        let word = match (&asked.folder.error, &asked.hubs) {
+            (Some(_), _) => "failed",
+            (None, Some(hubs)) => hubs.word(),
+            (None, None) => "complete",
+        };
+        Some(word.to_owned())
+    }),
+    ("user.modelfs.query", |asked| {
+        let folder = &asked.folder;
         Some(if folder.parent.is_none() { folder.row.query.clone() } else { folder.query.to_string() })
     }),
-    ("user.modelfs.count", |folder| Some(folder.count().to_string())),
-    (ERROR, |folder| folder.error.clone()),
+    (COUNT, |asked| {
+        let at_hubs = asked.hubs.as_ref().map_or(0, |hubs| hubs.count);
+        Some((asked.folder.count() + at_hubs).to_string())
+    }),
+    (ERROR, |asked| asked.folder.error.clone().or_else(|| asked.hubs.as_ref()?.told.clone())),
 ];
 
 impl Mounted {
@@ -54,14 +74,21 @@ impl Mounted {
         if let Some(known) = self.of_tree(ino) {
             return Some(known);
         }
+        if self.inner.hits.is_ours(ino) {
+            return self.inner.hits.attributes(&self.tree(), ino);
+        }
         let shown = searches.shown();
         let folder = shown.folder(ino)?;
         let mtime = *folder.live.mtime.lock();
-        let nlink = below(&shown, Some(folder.row.id)).saturating_add(2);
+        let at_hubs = u32::try_from(hits::hubs_of(&folder.query).len()).unwrap_or_default();
+        let nlink = below(&shown, Some(folder.row.id)).saturating_add(2 + at_hubs);
         Some(Attributes { ino, kind: NodeKind::Directory, size_bytes: 0, mtime, nlink })
     }
 
     pub fn lookup(&self, directory: InodeNo, name: &str) -> Option<Attributes> {
+        if self.inner.hits.is_ours(directory) {
+            return self.inner.hits.lookup(&self.tree(), directory, name);
+        }
         let Some(place) = self.inner.searches.place(directory) else {
             let tree = self.tree();
             let known = self.twin(&tree, directory).and_then(|twin| tree.lookup(twin, name));
@@ -77,13 +104,22 @@ impl Mounted {
         if let Some(folder) = shown.child(key, name) {
             return self.attributes(folder.ino);
         }
-        let hit = shown.folders.get(&key?)?.find(name)?;
-        self.tree().attributes(InodeNo::of_blob(hit.blob)?)
+        let folder = shown.folders.get(&key?)?;
+        if let Some(hit) = folder.find(name) {
+            return self.tree().attributes(InodeNo::of_blob(hit.blob)?);
+        }
+        let hub = self.inner.hits.children(folder).into_iter().find(|child| child.name.as_str() == name)?;
+        self.inner.hits.attributes(&self.tree(), hub.ino)
     }
 
     /// The directory above; the root's is the root.
     pub fn parent(&self, directory: InodeNo) -> Option<InodeNo> {
         let searches = &self.inner.searches;
+        match self.inner.hits.parent(directory) {
+            Some(Ok(above)) => return Some(above),
+            Some(Err(query)) => return searches.shown().folders.get(&query).map(|folder| folder.ino),
+            None => {}
+        }
         match searches.place(directory) {
             Some(Place::Query(id)) => {
                 let shown = searches.shown();
@@ -102,8 +138,21 @@ impl Mounted {
 
     pub fn listing(&self, directory: InodeNo) -> Option<Names> {
         match self.inner.searches.place(directory) {
-            Some(place) => Some(Names::Found(self.inner.searches.shown().children(key_of(place)))),
+            Some(place) => {
+                let shown = self.inner.searches.shown();
+                let mut all = shown.children(key_of(place));
+                if let Some(folder) = key_of(place).and_then(|id| shown.folders.get(&id)) {
+                    let names: HashSet<EntryName> = all.iter().map(|child| child.name.clone()).collect();
+                    let at_hubs = self.inner.hits.children(folder);
+                    all.extend(at_hubs.into_iter().filter(|child| !names.contains(&child.name)));
+                    all.sort_by(|a, b| a.name.cmp(&b.name));
+                }
+                Some(Names::Found(all))
+            }
             None => {
+                if let Some(found) = self.inner.hits.listing(&self.tree(), directory) {
+                    return Some(Names::Found(found));
+                }
                 let tree = self.tree();
                 let twin = self.twin(&tree, directory);
                 let (made, _) = self.inner.registering.children(&tree, directory);
@@ -131,7 +180,8 @@ impl Mounted {
         };
         let (made, touched) = match of.kind {
             NodeKind::Directory => self.inner.registering.children(&tree, ino),
-            NodeKind::Blob(_) | NodeKind::Live(_) => return Some(of),
+            // A file of a hub's answer may have no other name.
+            NodeKind::Blob(_) | NodeKind::Live(_) => return Some(Attributes { nlink: of.nlink.max(1), ..of }),
         };
         let nlink = of.nlink.saturating_add(u32::try_from(made.len()).unwrap_or(u32::MAX));
         Some(Attributes { nlink, mtime: touched.map_or(of.mtime, |touched| touched.max(of.mtime)), ..of })
@@ -152,6 +202,7 @@ impl Mounted {
         }
         let known = match self.inner.searches.place(directory) {
             Some(_) => self.inner.searches.root()?,
+            None if self.inner.hits.is_ours(directory) => self.inner.searches.root()?,
             None => directory,
         };
         self.tree().path_of_directory(known)?.names().next()
@@ -160,7 +211,14 @@ impl Mounted {
     /// Makes a directory: below `search/` a query, below `hubs/` a repository that is to be registered, nothing elsewhere.
     pub fn make_directory(&self, parent: InodeNo, name: &str) -> Result<Attributes, Fault> {
         let ino = match self.inner.searches.place(parent) {
-            Some(place) => self.inner.searches.make(&self.tree(), place, name)?,
+            Some(place) => {
+                let ino = self.inner.searches.make(&self.tree(), place, name)?;
+                let shown = self.inner.searches.shown();
+                self.inner.hits.keep_only(|id| shown.folders.contains_key(&id));
+                // The hubs that it names are asked at once, and answer later.
+                shown.folder(ino).and_then(|folder| self.inner.hits.standing(folder));
+                ino
+            }
             None => self.inner.registering.make(&self.tree(), parent, name)?,
         };
         self.attributes(ino).ok_or_else(|| Fault::new(FaultKind::NotFound, format!("`{name}` was removed again"), ""))
@@ -169,15 +227,34 @@ impl Mounted {
     /// Forgets a query, or a repository that could not be registered.
     pub fn remove_directory(&self, parent: InodeNo, name: &str) -> Result<(), Fault> {
         match self.inner.searches.place(parent) {
-            Some(place) => self.inner.searches.remove(place, name),
+            Some(place) => match self.hub_directory(place, name) {
+                Some(hub) => {
+                    self.inner.hits.hide(hub);
+                    Ok(())
+                }
+                None => self.inner.searches.remove(place, name),
+            },
+            None if self.inner.hits.is_ours(parent) => self.inner.hits.hide_in(parent, name),
             None => self.inner.registering.remove(&self.tree(), parent, name),
         }
     }
 
     /// Takes an answer out of the directory of one query.
     pub fn remove_name(&self, parent: InodeNo, name: &str) -> Result<(), Fault> {
+        if self.inner.hits.is_ours(parent) {
+            return self.inner.hits.hide_in(parent, name);
+        }
         let place = self.inner.searches.place(parent).ok_or_else(read_only)?;
         self.inner.searches.hide(place, name)
+    }
+
+    /// The directory of a hub in that of a query, unless a refinement has its name.
+    fn hub_directory(&self, place: Place, name: &str) -> Option<InodeNo> {
+        let shown = self.inner.searches.shown();
+        let id = key_of(place)?;
+        let folder = shown.folders.get(&id).filter(|_| shown.child(Some(id), name).is_none())?;
+        let mut at_hubs = self.inner.hits.children(folder).into_iter();
+        at_hubs.find(|child| child.name.as_str() == name).map(|child| child.ino)
     }
 
     /// Gives a query another name in its directory.
@@ -190,14 +267,22 @@ impl Mounted {
         self.inner.searches.rename(place, name, new_name)
     }
 
+    fn asked(&self, folder: &Arc<Folder>) -> Asked {
+        Asked { folder: Arc::clone(folder), hubs: self.inner.hits.standing(folder) }
+    }
+
     /// Names of the attributes of a query's directory, or of a repository's.
     pub(super) fn query_attribute_names(&self, ino: InodeNo) -> Option<Vec<String>> {
         if let Some((_, error)) = self.inner.registering.standing(&self.tree(), ino) {
             return Some([STATE].into_iter().chain(error.map(|_| ERROR)).map(str::to_owned).collect());
         }
+        if let Some(standing) = self.inner.hits.standing_of_hit(&self.tree(), ino) {
+            let told = standing.told.map(|_| ERROR);
+            return Some([STATE, COUNT].into_iter().chain(told).map(str::to_owned).collect());
+        }
         let shown = self.inner.searches.shown();
-        let folder = Arc::clone(shown.folder(ino)?);
-        let there = QUERY_ATTRIBUTES.iter().filter(|(_, value)| value(&folder).is_some());
+        let asked = self.asked(shown.folder(ino)?);
+        let there = QUERY_ATTRIBUTES.iter().filter(|(_, value)| value(&asked).is_some());
         Some(there.map(|(name, _)| (*name).to_owned()).collect())
     }
 
@@ -206,9 +291,18 @@ impl Mounted {
             let value = if name == STATE { Some(state.to_owned()) } else { error.filter(|_| name == ERROR) };
             return value.map(String::into_bytes);
         }
+        if let Some(standing) = self.inner.hits.standing_of_hit(&self.tree(), ino) {
+            let value = match name {
+                STATE => Some(standing.word().to_owned()),
+                COUNT => Some(standing.count.to_string()),
+                ERROR => standing.told,
+                _ => None,
+            };
+            return value.map(String::into_bytes);
+        }
         let shown = self.inner.searches.shown();
         let (_, value) = QUERY_ATTRIBUTES.iter().find(|(known, _)| *known == name)?;
-        value(shown.folder(ino)?).map(String::into_bytes)
+        value(&self.asked(shown.folder(ino)?)).map(String::into_bytes)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::base::{Clock, EntryName, Fault, FaultKind, InodeNo, RelativePath};
 use crate::catalog::{Catalog, CatalogError, SearchRow};
 use crate::library::listing;
 use crate::query::{Query, Sort, TERMS_MAX};
-use crate::tree::{Source, Tree, TreeChange};
+use crate::tree::{Tree, TreeChange};
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -113,12 +113,7 @@ impl Searches {
             }
             None => Vec::new(),
         };
-        if query.sources().iter().any(|source| *source != Source::Local.as_str()) {
-            error = Some(
-                "directories do not ask hubs yet: only what this store knows is shown (`modelfs search` asks them)"
-                    .to_owned(),
-            );
-        } else if answer.len() == usize::try_from(HITS_MAX).unwrap_or(usize::MAX) {
+        if answer.len() == usize::try_from(HITS_MAX).unwrap_or(usize::MAX) {
             error = Some(format!("only the first {HITS_MAX} answers are shown; ask for less"));
         }
         let old = before.folders.get(&row.id);
