@@ -55,7 +55,9 @@ fn read(source: &dyn ByteSource) -> Result<Header, FormatError> {
         other.metadata("container", "tar")?;
         return Ok(other.finish());
     }
-    if let [0x80, 2..=5, ..] = start[..] {
+    if let [0x80, 2..=5, ..] = start[..]
+        && !(is_no_pickle(&start) && safetensors_length(&start).is_some())
+    {
         return torch::read_pickle(source);
     }
     if let Some(json_bytes) = safetensors_length(&start) {
@@ -79,6 +81,13 @@ fn read(source: &dyn ByteSource) -> Result<Header, FormatError> {
     }
     torch::stray_imports(source, &mut other)?;
     Ok(other.finish())
+}
+
+/// Whether an unpickler gives up within the first eight bytes, which then may be a length: 640 begins like protocol 2.
+/// Zero is no opcode, so that only one whose argument is a line or has eight bytes gets past five of them.
+fn is_no_pickle(start: &[u8]) -> bool {
+    const GET_FURTHER: &[u8] = b"GILSVFcipgP\x8d\x8e\x95\x96";
+    matches!(start, [_, _, opcode, 0, 0, 0, 0, 0, ..] if !GET_FURTHER.contains(opcode))
 }
 
 /// The length before the JSON, if these are the first bytes of a safetensors file.
@@ -171,4 +180,27 @@ fn known_container(start: &[u8]) -> Option<&'static str> {
     ];
     let is_at = |offset: usize, magic: &[u8]| start.get(offset..).is_some_and(|rest| rest.starts_with(magic));
     MAGICS.iter().find(|(offset, magic, _)| is_at(*offset, magic)).map(|(_, _, name)| *name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_that_begins_like_a_pickle_is_a_length() {
+        let begin = "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}";
+        for length in [0x280_usize, 0x380, 0x480, 0x580, 0x0280 + (0x4B << 16)] {
+            let json = format!("{begin}{}}}", " ".repeat(length - begin.len() - 1));
+            let file = [&(length as u64).to_le_bytes()[..], json.as_bytes(), &[7]].concat();
+            let header = read_header(&file[..]).unwrap_or_else(|error| panic!("{length}: {error}"));
+            assert_eq!((header.format, header.tensors.len()), (Format::Safetensors, 1), "{length}");
+        }
+        // An unpickler gets beyond these, so they are read as what they do.
+        for opcode in [b'c', b'G', 0x8d, 0x95] {
+            let mut start = [0x80, 2, opcode, 0, 0, 0, 0, 0].to_vec();
+            start.extend_from_slice(b"{\"a\":{}}");
+            assert!(!is_no_pickle(&start), "{opcode:#x}");
+        }
+        assert!(!is_no_pickle(b"\x80\x02}q\0."));
+    }
 }
