@@ -34,6 +34,7 @@ const VERBS: &[&[&str]] = &[
     &["search"],
     &["info"],
     &["classify"],
+    &["enrich"],
     &["tag"],
     &["trust"],
     &["untrust"],

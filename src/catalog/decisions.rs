@@ -10,6 +10,12 @@ use crate::base::{EntryName, ModelId};
 use rusqlite::params;
 
 impl Reader<'_> {
+    /// The tags that nobody gave by hand, in byte order; those that a person took away are among them.
+    pub fn automatic_tags(&self, model: ModelId) -> Result<Vec<EntryName>, CatalogError> {
+        let sql = "SELECT model_id, tag FROM automatic_tags WHERE model_id = ?1 ORDER BY tag";
+        self.all(sql, [model.get()], "automatic_tags", |cells| cells.name(1))
+    }
+
     /// Tags that a person added or took away, in byte order; the flag says which.
     pub fn tag_decisions(&self, model: ModelId) -> Result<Vec<(EntryName, bool)>, CatalogError> {
         let sql = "SELECT model_id, tag, is_wanted FROM tag_decisions WHERE model_id = ?1 ORDER BY tag";

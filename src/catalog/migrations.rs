@@ -57,6 +57,7 @@ impl Database {
                 M::up(include_str!("schema/modelhub_3.sql")),
                 M::up(include_str!("schema/modelhub_4.sql")),
                 M::up(include_str!("schema/modelhub_5.sql")),
+                M::up(include_str!("schema/modelhub_6.sql")),
             ],
             Self::Rules => vec![
                 M::up(include_str!("schema/classification_1.sql")),

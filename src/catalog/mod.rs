@@ -9,6 +9,7 @@ mod bundles;
 mod cells;
 mod contents;
 mod decisions;
+mod enrichments;
 mod error;
 mod figures;
 mod handle;
@@ -35,8 +36,8 @@ pub use handle::Catalog;
 pub use hub_answers::HubAnswerRow;
 pub use reader::Reader;
 pub use rows::{
-    BlobRow, BundleRow, EvictableRow, FileMark, HashRow, ImportRow, LinkRow, Manual, ModelRow, NewBlob, NewBundle,
-    NewModel, OriginRow, TypeCount,
+    AnswerRow, BlobRow, BundleRow, EvictableRow, FileMark, HashRow, ImportRow, LinkRow, Manual, ModelRow, NewBlob,
+    NewBundle, NewModel, OriginRow, TypeCount,
 };
 pub use searches::SearchRow;
 pub use watcher::Watcher;

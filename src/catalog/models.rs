@@ -137,9 +137,9 @@ impl Reader<'_> {
         })
     }
 
-    /// What is told about a model in sentences.
+    /// What hubs call a model, and what they tell about it in sentences.
     pub fn descriptions(&self, model: ModelId) -> Result<Vec<String>, CatalogError> {
-        let sql = "SELECT id, value FROM model_metadata WHERE model_id = ?1 AND key = 'description' \
+        let sql = "SELECT id, value FROM model_metadata WHERE model_id = ?1 AND key IN ('name', 'description') \
             AND value IS NOT NULL ORDER BY id";
         self.all(sql, [model.get()], "model_metadata", |cells| cells.text(1).map(str::to_owned))
     }

@@ -181,6 +181,26 @@ pub struct OriginRow {
     pub path: String,
 }
 
+/// What became of asking a hub about a content.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AnswerRow {
+    pub blob: BlobId,
+    pub source: Source,
+    /// The last time.
+    pub asked: Timestamp,
+    /// It knows it, or once did.
+    pub is_known: bool,
+    /// It was asked by the tensors alone, too.
+    pub by_tensors: bool,
+    /// Since when it no longer knows it.
+    pub gone: Option<Timestamp>,
+    /// As in `OriginRow`.
+    pub repo: String,
+    pub revision: String,
+    /// For `Reader::archived_answer`.
+    pub archive: Option<i64>,
+}
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TypeCount {
     pub word: String,

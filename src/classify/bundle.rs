@@ -49,7 +49,7 @@ pub fn classify_bundle(rules: &Rules, parts: &[Part<'_>], name: &str, folders: &
     } else {
         joined(parts.iter(), metadata)
     };
-    let evidence = Evidence { header: Some(&joined), file_name: name, folders, size_bytes };
+    let evidence = Evidence { header: Some(&joined), file_name: name, folders, size_bytes, hub: &[] };
     let mut verdict = super::classify(rules, &evidence);
     if pipeline {
         // The rules saw the diffusion part too; the whole is what its index says.

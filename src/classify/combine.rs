@@ -23,8 +23,8 @@ const RIVAL_OF_TENSORS_MAX: f32 = 0.8;
 const AUTOMATIC_MAX: f32 = 0.99;
 
 /// Methods whose claims are independent of each other.
-const METHODS: [Method; 6] =
-    [Method::Tensors, Method::Metadata, Method::FileName, Method::Folder, Method::Size, Method::Combined];
+const METHODS: [Method; 7] =
+    [Method::Tensors, Method::Metadata, Method::FileName, Method::Folder, Method::Size, Method::Hub, Method::Combined];
 
 /// The answer for one field.
 pub(super) struct Answer<V> {
@@ -49,6 +49,9 @@ fn type_field<'a>(rules: &'a Rules, claims: &[Claim<'_>], evidence: &Evidence<'_
             .iter()
             .filter_map(|claim| {
                 let value = claim.model_type?;
+                if claim.method == Method::Hub && !is_said_by_tensors(rules, claims, value) {
+                    return None;
+                }
                 let weight = claim.type_weight * size_factor(rules, value, claim.method, evidence);
                 Some((value, claim.method, weight))
             })
@@ -59,6 +62,15 @@ fn type_field<'a>(rules: &'a Rules, claims: &[Claim<'_>], evidence: &Evidence<'_
         parent: Box::new(|value: &ModelType| rules.kind_of(*value)),
         decided_min: TYPE_DECIDED_MIN,
     }
+}
+
+/// Whether tensors leave room for this type: where they name one, a hub does not add another.
+fn is_said_by_tensors(rules: &Rules, claims: &[Claim<'_>], value: ModelType) -> bool {
+    let related = |one: ModelType, other: ModelType| one == other || rules.kind_of(one) == Some(other);
+    let mut by_tensors =
+        claims.iter().filter(|claim| claim.method == Method::Tensors).filter_map(|claim| claim.model_type);
+    let Some(first) = by_tensors.next() else { return true };
+    std::iter::once(first).chain(by_tensors).any(|said| related(said, value) || related(value, said))
 }
 
 /// The deepest base that is certain enough.

@@ -119,7 +119,8 @@ mod tests {
         )
         .expect("valid");
         let header = header(&[("a.lora_down.weight", &[4, 8])]);
-        let evidence = Evidence { header: Some(&header), file_name: "my vae.pt", folders: &[], size_bytes: 9 };
+        let evidence =
+            Evidence { header: Some(&header), file_name: "my vae.pt", folders: &[], size_bytes: 9, hub: &[] };
         let explained = explain(&rules, &evidence);
         assert_eq!(explained.verdict.model_type, ModelType::Lora);
         assert_eq!(explained.rivals.len(), 1);

@@ -140,9 +140,13 @@ impl<'a> Facts<'a> {
         if !rule.meta.is_empty() {
             let header = self.evidence.header?;
             for test in &rule.meta {
-                let (key, value) = test.find(header)?;
+                let (key, value) = test.find(&header.metadata)?;
                 saw.push(format!("{key} = {}", shortened(value, SHOWN_BYTES_MAX)));
             }
+        }
+        for test in &rule.hub {
+            let (key, value) = test.find(self.evidence.hub)?;
+            saw.push(format!("{key} = {}", shortened(value, SHOWN_BYTES_MAX)));
         }
         if !rule.folders.is_empty() {
             let found = self.folders.iter().rposition(|folder| rule.folders.contains(folder.as_str()))?;

@@ -29,9 +29,8 @@ impl MetaTest {
     }
 
     /// The key and value it is true of.
-    pub(super) fn find<'a>(&self, header: &'a Header) -> Option<(&'a str, &'a str)> {
-        header
-            .metadata
+    pub(super) fn find<'a>(&self, pairs: &'a [(String, String)]) -> Option<(&'a str, &'a str)> {
+        pairs
             .iter()
             .filter(|(key, value)| **key == *self.key && !value.is_empty())
             .find(|(_, value)| self.value.as_ref().is_none_or(|pattern| pattern.matches(&comparable(value))))
@@ -86,7 +85,7 @@ mod tests {
             ("empty", false),
             ("twice = y", true),
         ] {
-            assert_eq!(MetaTest::parse(text).expect(text).find(&header).is_some(), expected, "{text}");
+            assert_eq!(MetaTest::parse(text).expect(text).find(&header.metadata).is_some(), expected, "{text}");
         }
         assert!(MetaTest::parse(" = x").is_err());
         assert_eq!(shortened("aé", 2), "a");

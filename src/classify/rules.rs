@@ -30,6 +30,7 @@ const BUILTIN: &[&str] = &[
     include_str!("rules/small.toml"),
     include_str!("rules/gguf.toml"),
     include_str!("rules/metadata.toml"),
+    include_str!("rules/hubs.toml"),
     include_str!("rules/folders.toml"),
     include_str!("rules/names.toml"),
     include_str!("rules/sizes.toml"),
@@ -72,6 +73,8 @@ pub(super) struct Rule {
     pub(super) any: Vec<KeyTest>,
     pub(super) none: Vec<KeyTest>,
     pub(super) meta: Vec<MetaTest>,
+    /// As `meta`, of what hubs say.
+    pub(super) hub: Vec<MetaTest>,
     pub(super) words: Vec<Word>,
     pub(super) folders: HashSet<Box<str>>,
     pub(super) imports: Vec<Pattern>,
@@ -145,6 +148,7 @@ pub(super) struct RawRule {
     pub(super) any: Vec<String>,
     pub(super) none: Vec<String>,
     pub(super) meta: Vec<String>,
+    pub(super) hub: Vec<String>,
     pub(super) words: Vec<String>,
     pub(super) folders: Vec<String>,
     pub(super) imports: Vec<String>,
@@ -258,6 +262,7 @@ impl Rule {
         let conditions = raw.all.len()
             + raw.any.len()
             + raw.meta.len()
+            + raw.hub.len()
             + raw.words.len()
             + raw.folders.len()
             + raw.imports.len()
@@ -284,6 +289,7 @@ impl Rule {
             any: keys(&raw.any)?,
             none: keys(&raw.none)?,
             meta: raw.meta.iter().map(|text| MetaTest::parse(text)).collect::<Result<_, _>>()?,
+            hub: raw.hub.iter().map(|text| MetaTest::parse(text)).collect::<Result<_, _>>()?,
             words: raw.words.iter().map(|text| Word::parse(text)).collect::<Result<_, _>>()?,
             folders: raw.folders.iter().map(|folder| plain(folder).into()).collect(),
             imports: raw.imports.iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>()?,
@@ -312,6 +318,7 @@ fn row_of(raw: &RawRule) -> RuleRow {
         ("any", &raw.any),
         ("none", &raw.none),
         ("meta", &raw.meta),
+        ("hub", &raw.hub),
         ("words", &raw.words),
         ("folders", &raw.folders),
         ("imports", &raw.imports),
@@ -343,7 +350,7 @@ fn base(word: &str) -> Result<BaseModel, String> {
 fn rule_method(word: &str) -> Result<Method, String> {
     match Method::parse(word) {
         None | Some(Method::Manual | Method::None) => {
-            Err(format!("`{word}` is not a method of a rule: tensors, metadata, name, folder, size or combined"))
+            Err(format!("`{word}` is not a method of a rule: tensors, metadata, name, folder, size, hub or combined"))
         }
         Some(method) => Ok(method),
     }

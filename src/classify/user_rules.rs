@@ -120,7 +120,7 @@ mod tests {
             imports: Vec::new(),
             data_start: None,
         };
-        classify(rules, &Evidence { header: Some(&header), file_name: name, folders: &[], size_bytes })
+        classify(rules, &Evidence { header: Some(&header), file_name: name, folders: &[], size_bytes, hub: &[] })
     }
 
     #[test]

@@ -12,6 +12,8 @@ pub struct Evidence<'a> {
     /// Names of the folders it came from, outermost first: a path in an application, or in a repository.
     pub folders: &'a [String],
     pub size_bytes: u64,
+    /// What hubs say it is, as `hub.key` and value: `civitai.base_model`, `Illustrious`.
+    pub hub: &'a [(String, String)],
 }
 
 /// Under it a guess is no answer: the type is `Unknown` and the file is listed as unsorted.
@@ -25,6 +27,8 @@ pub enum Method {
     FileName,
     Folder,
     Size,
+    /// A hub that knows the content.
+    Hub,
     /// Several weak kinds together.
     Combined,
     /// A person said so.
@@ -40,6 +44,7 @@ impl Method {
         Self::FileName,
         Self::Folder,
         Self::Size,
+        Self::Hub,
         Self::Combined,
         Self::Manual,
         Self::None,
@@ -52,6 +57,7 @@ impl Method {
             Self::FileName => "name",
             Self::Folder => "folder",
             Self::Size => "size",
+            Self::Hub => "hub",
             Self::Combined => "combined",
             Self::Manual => "manual",
             Self::None => "none",

@@ -4,9 +4,9 @@
 
 use super::verb_arguments::{
     AddArguments, AppArguments, CancelArguments, ClassifyArguments, CompletionsArguments, ConfigArguments,
-    FetchArguments, HashArguments, ImportArguments, InfoArguments, JsonArgument, KeepArguments, LsArguments,
-    MountArguments, PsArguments, RemovalArguments, SearchArguments, TagArguments, TrustArguments, UnmountArguments,
-    VerifyArguments,
+    EnrichArguments, FetchArguments, HashArguments, ImportArguments, InfoArguments, JsonArgument, KeepArguments,
+    LsArguments, MountArguments, PsArguments, RemovalArguments, SearchArguments, TagArguments, TrustArguments,
+    UnmountArguments, VerifyArguments,
 };
 use crate::config::{LogFormat, Overrides};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -210,6 +210,18 @@ Examples:
   modelfs classify --set lora/sdxl detail-tweaker.safetensors
   modelfs classify ~/Downloads/what-is-this.safetensors")]
     Classify(ClassifyArguments),
+    /// Ask Civitai by hash and Hugging Face by repository what they know about models, and keep it
+    ///
+    /// Name, description, creator, tags, licence, trigger words, base model, statistics and the addresses of pictures; the
+    /// answers are archived for good. Hashes and names of repositories leave this machine, nothing else. What a hub does not
+    /// know is not asked again for a while. Stop it at any time and run it again: it goes on where it was.
+    #[command(after_help = "\
+A model that is named is also asked about by the hash of its tensors alone (AutoV3), one request for each.
+Examples:
+  modelfs enrich
+  modelfs enrich detail-tweaker.safetensors
+  modelfs enrich --again --json | jq '.models[] | select(.outcome == \"gone\")'")]
+    Enrich(EnrichArguments),
     /// Add and take away tags by hand; without any, tell them
     #[command(after_help = "\
 Examples:
@@ -317,6 +329,7 @@ impl Verb {
             | Self::Search(_)
             | Self::Info(_)
             | Self::Classify(_)
+            | Self::Enrich(_)
             | Self::Tag(_)
             | Self::Trust(_)
             | Self::Untrust(_)

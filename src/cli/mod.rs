@@ -11,6 +11,7 @@ mod classify;
 mod clock;
 mod completions;
 mod downloads;
+mod enrich;
 mod error;
 mod exit;
 mod fetch;
@@ -157,6 +158,7 @@ fn run_verb(context: &Context, verb: &Verb, output: &mut Output) -> Result<u8, F
         Verb::Search(wanted) => search::run(context, wanted, output),
         Verb::Info(wanted) => models::info(context, wanted, output),
         Verb::Classify(wanted) => classify::run(context, wanted, output),
+        Verb::Enrich(wanted) => enrich::run(context, wanted, output),
         Verb::Tag(wanted) => classify::tag(context, wanted, output),
         Verb::Trust(wanted) => trust::run(context, wanted, true, output),
         Verb::Untrust(wanted) => trust::run(context, wanted, false, output),

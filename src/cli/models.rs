@@ -1,5 +1,6 @@
 //! `modelfs ls`, `info` and `stats`: what is in the collection.
 
+use super::enrich::{hub_json, hub_lines};
 use super::error::Failure;
 use super::output::Output;
 use super::table::{Align, Table, printable};
@@ -186,6 +187,7 @@ fn details_json(details: &ModelDetails) -> Value {
         "error": details.error,
         "dangers": details.dangers.iter().map(danger_json).collect::<Vec<_>>(),
         "reasons": reasons,
+        "hubs": details.hubs.iter().map(hub_json).collect::<Vec<_>>(),
     });
     if let (Value::Object(all), Value::Object(more)) = (&mut value, more) {
         all.extend(more);
@@ -256,6 +258,9 @@ fn write_details(details: &ModelDetails, output: &mut Output) -> Result<(), Fail
             None => format!("{}/{}", origin.repo, origin.path),
         };
         output.line(format!("{:<14} {}: {}", "from", origin.source, printable(&place)))?;
+    }
+    for (name, value) in details.hubs.iter().flat_map(hub_lines) {
+        output.line(format!("{name:<14} {}", printable(&value)))?;
     }
     for path in &details.paths {
         output.line(format!("{:<14} {}", "in the mount", printable(path)))?;

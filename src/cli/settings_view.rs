@@ -9,6 +9,7 @@ use crate::config::{Chosen, Settings, TokenState};
 use crate::hub::Mirrors;
 use crate::tree::Source;
 use serde_json::{Map, Value, json};
+use std::time::Duration;
 
 pub fn run(context: &Context, wanted: &ConfigArguments, output: &mut Output) -> Result<u8, Failure> {
     match &wanted.verb {
@@ -36,7 +37,8 @@ fn rows(settings: &Settings) -> Vec<Row> {
         let (text, origin) = token(state);
         Row { key, json: json!(text), text, origin }
     };
-    let limits = &settings.limits;
+    let (limits, enriching) = (&settings.limits, &settings.enriching);
+    let duration_text = |time: &Duration| humantime::format_duration(*time).to_string();
     let path_text = |path: &std::path::PathBuf| path.display().to_string();
     let path_json = |path: &std::path::PathBuf| json!(path.to_string_lossy());
     vec![
@@ -61,6 +63,8 @@ fn rows(settings: &Settings) -> Vec<Row> {
         row("store.min_free", &limits.min_free_bytes, |bytes| figures::size(*bytes), |value| json!(value)),
         row("fetch.max_rate", &limits.rate_bytes_max, |bytes| size_or_none(*bytes), |value| json!(value)),
         row("fetch.streams", &limits.streams, u64::to_string, |value| json!(value)),
+        row("enrich.spacing", &enriching.spacing, duration_text, |time| json!(time.as_secs_f64())),
+        row("enrich.unknown_for", &enriching.unknown_for, duration_text, |time| json!(time.as_secs_f64())),
         row("mount.point", &settings.mount_point, path_text, path_json),
         row("mount.allow_other", &settings.allow_other, bool::to_string, |value| json!(value)),
         row(

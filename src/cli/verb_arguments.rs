@@ -196,6 +196,19 @@ pub struct ClassifyArguments {
 }
 
 #[derive(Args)]
+pub struct EnrichArguments {
+    /// Models [default: every model without an answer]
+    #[arg(value_name = "REF")]
+    pub references: Vec<String>,
+    /// Ask also about what was answered before
+    #[arg(long)]
+    pub again: bool,
+    /// Print one object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
 pub struct TagArguments {
     /// Print one object; goes before REF
     #[arg(long)]

@@ -30,6 +30,8 @@ pub struct SettingsFile {
     #[serde(default)]
     pub fetch: FetchSection,
     #[serde(default)]
+    pub enrich: EnrichSection,
+    #[serde(default)]
     pub mount: MountSection,
     #[serde(default)]
     pub import: ImportSection,
@@ -74,6 +76,15 @@ pub struct FetchSection {
     #[serde(default, deserialize_with = "size")]
     pub max_rate: Option<u64>,
     pub streams: Option<u64>,
+}
+
+#[derive(Deserialize, Default, Debug)]
+#[serde(deny_unknown_fields)]
+pub struct EnrichSection {
+    #[serde(default, deserialize_with = "duration")]
+    pub spacing: Option<Duration>,
+    #[serde(default, deserialize_with = "duration")]
+    pub unknown_for: Option<Duration>,
 }
 
 #[derive(Deserialize, Default, Debug)]
@@ -247,6 +258,9 @@ mod tests {
             read_timeout = "2min"
             max_rate = "20MB"
             streams = 4
+            [enrich]
+            spacing = "500ms"
+            unknown_for = "7d"
             [mount]
             point = "~/models"
             allow_other = true
@@ -271,6 +285,8 @@ mod tests {
         assert_eq!(file.sources.order, Some(vec![Source::Civitai, Source::ModelScope]));
         assert_eq!(file.fetch.promote_after, Some(1 << 20));
         assert_eq!(file.fetch.read_timeout, Some(Duration::from_secs(120)));
+        let (spacing, unknown_for) = (Duration::from_millis(500), Duration::from_secs(7 * 86_400));
+        assert_eq!((file.enrich.spacing, file.enrich.unknown_for), (Some(spacing), Some(unknown_for)));
         assert_eq!((file.mount.point, file.mount.allow_other), (Some("~/models".into()), Some(true)));
         assert_eq!((file.import.mode, file.log.format), (Some(ImportMode::Move), Some(LogFormat::Json)));
     }

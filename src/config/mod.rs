@@ -4,6 +4,7 @@
 //! token. Precedence: flag, environment, file, default. Invariants: a `Settings` is complete and checked; every value
 //! knows where it came from; a token is never shown. Not here: what settings do, and printing them (`cli`).
 
+mod enrich;
 mod environment;
 mod error;
 mod file;

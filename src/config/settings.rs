@@ -3,6 +3,7 @@
 //! Precedence: flag, environment, file, default. The switches that forbid the network are the exception: one that is
 //! on cannot be switched off by a weaker one, so that a machine that must stay silent does.
 
+use super::enrich::Enriching;
 use super::environment::{CIVITAI_TOKEN_VARIABLES, Environment, FOREIGN_OFFLINE, MODELSCOPE_TOKEN_VARIABLES, name};
 use super::file::{
     HubSection, SettingsFile, parse_duration, parse_import_mode, parse_log_format, parse_size, parse_sources,
@@ -101,6 +102,7 @@ pub struct Settings {
     pub promote_after_bytes: Chosen<u64>,
     pub read_timeout: Chosen<Duration>,
     pub limits: Limits,
+    pub enriching: Enriching,
     pub mount_point: Chosen<PathBuf>,
     pub allow_other: Chosen<bool>,
     /// `None`: reflink where the filesystem can, else copy.
@@ -206,6 +208,7 @@ impl Reader<'_> {
                 READ_TIMEOUT_DEFAULT,
             ),
             limits: self.limits(&file, &path.value)?,
+            enriching: self.enriching(&file)?,
             mount_point: self.mount_point(&file, &path.value),
             allow_other: choose(
                 [
@@ -441,6 +444,7 @@ mod tests {
         for (variable, value) in [
             ("MODELFS_PROMOTE_AFTER", "lots"),
             ("MODELFS_READ_TIMEOUT", "5"),
+            ("MODELFS_ENRICH_SPACING", "often"),
             ("MODELFS_IMPORT_MODE", "steal"),
             ("MODELFS_LOG_FORMAT", "xml"),
             ("MODELFS_OFFLINE", "perhaps"),

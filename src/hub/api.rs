@@ -3,6 +3,7 @@
 use super::HubError;
 use super::client::Body;
 use super::folder::Reading;
+use super::published::{Placed, Published, Sought};
 use super::search::{FoundPage, Question};
 use crate::base::{ByteRange, Digest, Locator, RelativePath, RepoId, Revision};
 use crate::tree::Source;
@@ -118,6 +119,35 @@ pub trait Hub: Send + Sync {
     fn known<'a>(&'a self, sha256s: &'a [Digest]) -> BoxFuture<'a, Result<Vec<Known>, HubError>> {
         let _ = sha256s;
         Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    /// Repositories that one question for cards may name.
+    fn cards_max(&self) -> usize {
+        1
+    }
+
+    /// Where the hub has these contents, in one request of at most `PLACED_MAX`; nothing where it has no such question.
+    fn placed<'a>(&'a self, sha256s: &'a [Digest]) -> BoxFuture<'a, Result<Option<Vec<Placed>>, HubError>> {
+        let _ = sha256s;
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    /// What the hub tells about these, in one request and in their order; nothing where it has no such question.
+    fn cards<'a>(&'a self, sought: &'a [Sought]) -> BoxFuture<'a, Result<Option<Vec<Option<Published>>>, HubError>> {
+        let _ = sought;
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    /// What the hub tells about these contents, in one request of at most `PUBLISHED_MAX`.
+    fn published<'a>(&'a self, sha256s: &'a [Digest]) -> BoxFuture<'a, Result<Vec<(Digest, Published)>, HubError>> {
+        let _ = sha256s;
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    /// What the hub tells about a content with these tensors, whatever its header says. One request.
+    fn published_by_tensors<'a>(&'a self, autov3: &'a str) -> BoxFuture<'a, Result<Option<Published>, HubError>> {
+        let _ = autov3;
+        Box::pin(std::future::ready(Ok(None)))
     }
 
     /// One page of the repositories that may answer a question, for hubs that can be searched.

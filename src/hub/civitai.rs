@@ -5,13 +5,14 @@
 //! Not here: signed addresses and JSON (`site`), redirects and credentials (`client`).
 
 use super::answer;
+use super::civitai_cards;
 use super::client::{self, Answer, Timeouts};
 use super::listing::{self, RawFile, Sifted};
 use super::measure::{check_identity, page_word};
 use super::pace::CIVITAI_BUDGET;
 use super::search::{FoundPage, Question};
 use super::site::{Refusal, Site};
-use super::{About, Expected, Hub, HubError, Known, Origin, RangeStream, RepoListing};
+use super::{About, Expected, Hub, HubError, Known, Origin, Placed, Published, RangeStream, RepoListing, Sought};
 use crate::base::{ByteRange, Digest, FileChoice, Locator, RelativePath, RepoId, Revision, Secret};
 use crate::tree::Source;
 use futures_util::future::BoxFuture;
@@ -36,6 +37,10 @@ pub(super) struct Civitai {
 impl Civitai {
     pub fn new(endpoint: &str, token: Option<Secret>, timeouts: Timeouts) -> Self {
         Self { site: Site::new(endpoint, token, timeouts, CIVITAI_BUDGET) }
+    }
+
+    pub(super) fn site(&self) -> &Site {
+        &self.site
     }
 
     async fn describe_version(
@@ -203,7 +208,7 @@ impl Civitai {
         Ok(known)
     }
 
-    async fn refused(&self, refusal: Refusal, subject: &str) -> HubError {
+    pub(super) async fn refused(&self, refusal: Refusal, subject: &str) -> HubError {
         self.site.refused(refusal, |answer| self.failure(answer, subject.to_owned())).await
     }
 
@@ -264,6 +269,26 @@ impl Hub for Civitai {
         Box::pin(self.known_files(sha256s))
     }
 
+    fn cards_max(&self) -> usize {
+        civitai_cards::CARDS_MAX
+    }
+
+    fn placed<'a>(&'a self, sha256s: &'a [Digest]) -> BoxFuture<'a, Result<Option<Vec<Placed>>, HubError>> {
+        Box::pin(self.find_places(sha256s))
+    }
+
+    fn cards<'a>(&'a self, sought: &'a [Sought]) -> BoxFuture<'a, Result<Option<Vec<Option<Published>>>, HubError>> {
+        Box::pin(self.find_cards(sought))
+    }
+
+    fn published<'a>(&'a self, sha256s: &'a [Digest]) -> BoxFuture<'a, Result<Vec<(Digest, Published)>, HubError>> {
+        Box::pin(self.find_published(sha256s))
+    }
+
+    fn published_by_tensors<'a>(&'a self, autov3: &'a str) -> BoxFuture<'a, Result<Option<Published>, HubError>> {
+        Box::pin(self.find_by_tensors(autov3))
+    }
+
     fn open_range<'a>(
         &'a self,
         origin: &'a Origin,
@@ -278,7 +303,7 @@ pub(super) fn text(value: &Value) -> Option<&str> {
     value.as_str().filter(|text| !text.is_empty())
 }
 
-fn texts(value: &Value) -> impl Iterator<Item = &str> {
+pub(super) fn texts(value: &Value) -> impl Iterator<Item = &str> {
     value.as_array().into_iter().flatten().filter_map(text)
 }
 
@@ -366,7 +391,7 @@ fn folders_of(model: Option<&str>, file: Option<&str>, base: Option<&str>) -> Ve
     base.into_iter().chain(by_file.or(by_model)).map(str::to_owned).collect()
 }
 
-fn about(card: &Value, version: &Value) -> About {
+pub(super) fn about(card: &Value, version: &Value) -> About {
     let mut tags: Vec<String> = texts(&card["tags"]).map(str::to_owned).collect();
     if card["nsfw"] == Value::Bool(true) {
         tags.push("nsfw".to_owned());
@@ -391,13 +416,18 @@ pub(super) fn trigger_words(version: &Value) -> Vec<String> {
     kept
 }
 
-/// What the creator allows, in a line. The uses are a list, or the text of one.
-pub(super) fn license(card: &Value) -> Option<String> {
+/// The commercial uses that the creator allows: a list, or the text of one.
+pub(super) fn license_uses(card: &Value) -> Vec<String> {
     let uses: Vec<String> = match &card["allowCommercialUse"] {
         Value::String(list) => list.trim_matches(['{', '}']).split(',').map(str::to_owned).collect(),
         list => texts(list).map(str::to_owned).collect(),
     };
-    let uses: Vec<String> = uses.into_iter().filter(|word| !word.is_empty() && word != "None").collect();
+    uses.into_iter().filter(|word| !word.is_empty() && word != "None").collect()
+}
+
+/// What the creator allows, in a line.
+pub(super) fn license(card: &Value) -> Option<String> {
+    let uses = license_uses(card);
     let flag = |name: &str, yes: &str, no: &str| card[name].as_bool().map(|it| if it { yes } else { no }.to_owned());
     let parts = [
         (!card["allowCommercialUse"].is_null()).then(|| match uses.is_empty() {

@@ -11,7 +11,7 @@ use super::measure::check_identity;
 use super::pace::HUGGING_FACE_BUDGET;
 use super::search::{FoundPage, Question};
 use super::site::{Refusal, Site};
-use super::{About, Expected, Hub, HubError, Origin, RangeStream, RepoListing};
+use super::{About, Expected, Hub, HubError, Origin, Published, RangeStream, RepoListing, Sought};
 use crate::base::{ByteRange, Digest, Locator, RelativePath, RepoId, Revision, Secret};
 use crate::tree::Source;
 use futures_util::future::BoxFuture;
@@ -57,6 +57,10 @@ struct WireEntry {
 impl HuggingFace {
     pub fn new(endpoint: &str, token: Option<Secret>, timeouts: Timeouts) -> Self {
         Self { site: Site::new(endpoint, token, timeouts, HUGGING_FACE_BUDGET) }
+    }
+
+    pub(super) fn token(&self) -> Option<&Secret> {
+        self.site.token()
     }
 
     pub(super) fn api<'s>(&self, segments: impl IntoIterator<Item = &'s str>) -> Result<Url, HubError> {
@@ -243,6 +247,10 @@ impl Hub for HuggingFace {
             }
             _ => Box::pin(std::future::ready(Err(HubError::NoHub { source_name: "huggingface" }))),
         }
+    }
+
+    fn cards<'a>(&'a self, sought: &'a [Sought]) -> BoxFuture<'a, Result<Option<Vec<Option<Published>>>, HubError>> {
+        Box::pin(self.find_cards(sought))
     }
 
     fn search<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Result<FoundPage, HubError>> {

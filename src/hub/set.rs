@@ -9,7 +9,7 @@ use super::modelscope::ModelScope;
 use super::search::{FoundPage, Question};
 use super::site::parse_endpoint;
 use super::web::Web;
-use super::{Expected, Hub, HubError, Known, Origin, RangeStream, RepoListing};
+use super::{Expected, Hub, HubError, Known, Origin, Placed, Published, RangeStream, RepoListing, Sought};
 use crate::base::{ByteRange, Digest, Locator, Secret};
 use crate::tree::Source;
 use std::sync::Arc;
@@ -119,6 +119,31 @@ impl HubSet {
     /// Which of these contents one hub knows.
     pub async fn known(&self, source: Source, sha256s: &[Digest]) -> Result<Vec<Known>, HubError> {
         self.hub(source)?.known(sha256s).await
+    }
+
+    /// As `Hub::cards_max`.
+    pub fn cards_max(&self, source: Source) -> Result<usize, HubError> {
+        Ok(self.hub(source)?.cards_max())
+    }
+
+    /// Where one hub has these contents.
+    pub async fn placed(&self, source: Source, sha256s: &[Digest]) -> Result<Option<Vec<Placed>>, HubError> {
+        self.hub(source)?.placed(sha256s).await
+    }
+
+    /// What one hub tells about these repositories.
+    pub async fn cards(&self, source: Source, sought: &[Sought]) -> Result<Option<Vec<Option<Published>>>, HubError> {
+        self.hub(source)?.cards(sought).await
+    }
+
+    /// What one hub tells about these contents.
+    pub async fn published(&self, source: Source, sha256s: &[Digest]) -> Result<Vec<(Digest, Published)>, HubError> {
+        self.hub(source)?.published(sha256s).await
+    }
+
+    /// What one hub tells about a content with these tensors.
+    pub async fn published_by_tensors(&self, source: Source, autov3: &str) -> Result<Option<Published>, HubError> {
+        self.hub(source)?.published_by_tensors(autov3).await
     }
 
     /// The repository in which one hub has this content, with that file alone.

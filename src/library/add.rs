@@ -9,7 +9,7 @@ use super::models::{self, NewFacts};
 use super::origins::row_of;
 use super::probe::probe;
 use super::shelf::Shelf;
-use super::{AddSummary, Gate, Library, LibraryError, Refusal};
+use super::{AddSummary, Gate, Library, LibraryError, Refusal, enrich_facts};
 use crate::base::{
     BlobId, BlobState, BundleId, EntryName, Fault, FaultKind, Locator, ModelType, RelativePath, Timestamp,
 };
@@ -368,7 +368,7 @@ impl Registration<'_> {
         let name = file.path.file_name();
         let mut verdict: Verdict = classify(
             self.library.rules(),
-            &Evidence { header, file_name: name.as_str(), folders: &folders, size_bytes: file.size_bytes },
+            &Evidence { header, file_name: name.as_str(), folders: &folders, size_bytes: file.size_bytes, hub: &[] },
         );
         let about = &self.listing.about;
         let new_words = about.trigger_words.iter().filter(|word| !verdict.trigger_words.contains(word));
@@ -385,7 +385,14 @@ impl Registration<'_> {
             license: about.license.as_deref(),
             tags: &self.tags(),
         };
-        models::register(writer, shelf, &facts).map(drop)
+        let model = models::register(writer, shelf, &facts)?;
+        // So that judging it again finds them too.
+        let heading = self.listing.source.as_str();
+        if !about.trigger_words.is_empty() && writer.facts(model, heading)?.is_empty() {
+            let words = serde_json::json!(about.trigger_words).to_string();
+            writer.set_facts(model, heading, &[(enrich_facts::TRIGGER_WORDS.to_owned(), words)])?;
+        }
+        Ok(())
     }
 
     /// The repository and the folders in it, and what the hub calls it: all say something about what a file is.

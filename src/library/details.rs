@@ -2,7 +2,7 @@
 
 use super::listing::{is_here, summary};
 use super::models::reasons_of;
-use super::{Library, LibraryError, ModelDetails, OriginInfo, danger, judging, origins, reference};
+use super::{Library, LibraryError, ModelDetails, OriginInfo, danger, enrich_facts, judging, origins, reference};
 use crate::base::{BlobState, ModelType, RelativePath};
 use crate::catalog::{BlobRow, CatalogError, LinkRow, ModelRow, OriginRow, Reader};
 use crate::classify;
@@ -57,6 +57,7 @@ fn gather(library: &Library, r: &Reader<'_>, model: &ModelRow, blob: &BlobRow) -
         network: header.as_ref().filter(|_| is_adapter(model.model_type)).and_then(classify::network),
         dangers: danger::of_blob(r, blob)?,
         reasons: reasons_of(&r.evidence(model.id)?),
+        hubs: enrich_facts::told(r, hubs, model.id, &r.answers(blob.id)?)?,
     })
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Invariant: changes nothing. Not here: how it is printed (`cli`).
 
-use super::{Explanation, Library, LibraryError, judging, reference};
+use super::{Explanation, Library, LibraryError, enrich_facts, judging, reference};
 use crate::base::Safety;
 use crate::classify::{self, Evidence, Rules};
 use crate::formats::{self, Header};
@@ -22,11 +22,13 @@ pub(super) fn explain(library: &Library, reference: &str) -> Result<Explanation,
         let row = reference::resolve(r, reference)?;
         let blob = r.blob(row.blob)?.ok_or_else(|| LibraryError::NotFound { reference: reference.to_owned() })?;
         let header = judging::kept_header(r, &blob)?;
+        let hub = enrich_facts::words_of(r, row.id)?;
         let evidence = Evidence {
             header: header.as_ref(),
             file_name: row.telling_name().as_str(),
             folders: &row.folders,
             size_bytes: blob.size_bytes,
+            hub: &hub.words,
         };
         let mut explanation = explanation(library.rules(), &evidence);
         explanation.id = Some(row.id);
@@ -59,8 +61,13 @@ pub(super) fn explain_file(path: &Path, library: Option<&Library>) -> Result<Exp
         })
         .collect();
     folders.drain(..folders.len().saturating_sub(FOLDERS_ABOVE));
-    let evidence =
-        Evidence { header: header.as_ref().ok(), file_name: &name, folders: &folders, size_bytes: stamp.size_bytes };
+    let evidence = Evidence {
+        header: header.as_ref().ok(),
+        file_name: &name,
+        folders: &folders,
+        size_bytes: stamp.size_bytes,
+        hub: &[],
+    };
     let rules = match library {
         Some(library) => library.rules(),
         None => Rules::builtin(),

@@ -3,13 +3,14 @@
 //! Invariant: holds no lock; every use case lives in a file of its own and is only named here.
 
 use super::{
-    AddSummary, AppInfo, Check, ContentInfo, Decision, Eviction, Explanation, Hashed, ImportObserver, ImportPlan,
-    ImportRequest, ImportSummary, LibraryError, ModelDetails, ModelSummary, Presence, Reclassified, RemovalChange,
-    Rewrite, SearchAnswer, SearchRequest, StoreStats, TagSummary, TrustChange, VerifySummary,
+    AddSummary, AppInfo, Check, ContentInfo, Decision, EnrichObserver, EnrichRequest, EnrichSummary, Eviction,
+    Explanation, Hashed, ImportObserver, ImportPlan, ImportRequest, ImportSummary, LibraryError, ModelDetails,
+    ModelSummary, Presence, Reclassified, RemovalChange, Rewrite, SearchAnswer, SearchRequest, StoreStats, TagSummary,
+    TrustChange, VerifySummary,
 };
 use super::{
-    add, apps, checks, contents, danger, decisions, details, explaining, gateway, hashing, import, judging, listing,
-    removal, stats, verify,
+    add, apps, checks, contents, danger, decisions, details, enrich, explaining, gateway, hashing, import, judging,
+    listing, removal, stats, verify,
 };
 use crate::base::{BlobId, Clock, Timestamp};
 use crate::catalog::Catalog;
@@ -168,6 +169,17 @@ impl Library {
     /// Adds (`+tag`) and takes away (`-tag`) tags by hand.
     pub fn tag(&self, reference: &str, changes: &[String]) -> Result<TagSummary, LibraryError> {
         decisions::tag(self, reference, changes)
+    }
+
+    /// Asks hubs what they know about models: Civitai by hash, Hugging Face by repository. Waits for the network, bounded
+    /// for each request. A stopped one answers its summary with `interrupted`.
+    pub fn enrich(
+        &self,
+        request: &EnrichRequest,
+        observer: &dyn EnrichObserver,
+        cancel: &Cancel,
+    ) -> Result<EnrichSummary, LibraryError> {
+        enrich::enrich(self, request, observer, cancel)
     }
 
     /// Why a model is what it is.

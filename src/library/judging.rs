@@ -4,6 +4,7 @@
 //! stays. Judging happens on every core beside one reading transaction; what differs is written in one transaction.
 //! Not here: the rules (`classify`), decisions by hand (`decisions`).
 
+use super::enrich_facts::{self, HubWords};
 use super::models::lines_of;
 use super::shelf::Shelf;
 use super::{Judgement, Library, LibraryError, Reclassified, VerdictChange, reference};
@@ -33,6 +34,7 @@ struct Subject {
     size_bytes: u64,
     record: Option<Vec<u8>>,
     lines: Vec<String>,
+    hub: HubWords,
 }
 
 struct Judged {
@@ -41,10 +43,21 @@ struct Judged {
     lines: Vec<String>,
 }
 
-/// The verdict on a model by the names and folders that tell most about it.
-pub(super) fn judge(rules: &Rules, model: &ModelRow, size_bytes: u64, header: Option<&Header>) -> Verdict {
+/// The verdict on a model by the names and folders that tell most about it, and by what hubs say.
+pub(super) fn judge(
+    rules: &Rules,
+    model: &ModelRow,
+    size_bytes: u64,
+    header: Option<&Header>,
+    hub: &HubWords,
+) -> Verdict {
     let file_name = model.telling_name().as_str();
-    classify(rules, &Evidence { header, file_name, folders: &model.folders, size_bytes })
+    let evidence = Evidence { header, file_name, folders: &model.folders, size_bytes, hub: &hub.words };
+    let mut verdict = classify(rules, &evidence);
+    let new_words = hub.trigger_words.iter().filter(|word| !verdict.trigger_words.contains(word));
+    let new_words: Vec<String> = new_words.cloned().collect();
+    verdict.trigger_words.extend(new_words);
+    verdict
 }
 
 /// The header that is kept of a content. A record of another version can be read anew from the file.
@@ -69,7 +82,8 @@ pub(super) fn apply(
 /// Judges one model again and writes what comes out.
 pub(super) fn again(w: &mut Writer<'_>, shelf: &mut Shelf, rules: &Rules, row: &ModelRow) -> Result<(), CatalogError> {
     let Some(blob) = w.blob(row.blob)? else { return Ok(()) };
-    let verdict = judge(rules, row, blob.size_bytes, kept_header(w, &blob)?.as_ref());
+    let hub = enrich_facts::words_of(w, row.id)?;
+    let verdict = judge(rules, row, blob.size_bytes, kept_header(w, &blob)?.as_ref(), &hub);
     apply(w, shelf, row.id, &verdict, &lines_of(&verdict.reasons))
 }
 
@@ -142,7 +156,8 @@ fn feed(
 ) -> Result<(), CatalogError> {
     let subject = |row: ModelRow, size_bytes: u64| {
         let record = r.header(row.blob)?;
-        Ok::<_, CatalogError>(Subject { size_bytes, record, lines: r.evidence(row.id)?, row })
+        let (lines, hub) = (r.evidence(row.id)?, enrich_facts::words_of(r, row.id)?);
+        Ok::<_, CatalogError>(Subject { size_bytes, record, lines, hub, row })
     };
     let mut pass_on = |subjects: Vec<Subject>| {
         answer.judged_count += subjects.len();
@@ -172,7 +187,7 @@ fn work(rules: &Rules, receive: &Mutex<Receiver<Vec<Subject>>>, judged: Sender<J
         let Ok(subjects) = next else { return };
         for subject in subjects {
             let header = subject.record.and_then(|record| decode_header(&record).ok());
-            let verdict = judge(rules, &subject.row, subject.size_bytes, header.as_ref());
+            let verdict = judge(rules, &subject.row, subject.size_bytes, header.as_ref(), &subject.hub);
             let one = Judged { row: subject.row, verdict, lines: subject.lines };
             if judged.send(one).is_err() {
                 return;

@@ -45,6 +45,18 @@ pub(super) fn page_url(hubs: &HubOptions, origin: &OriginRow) -> Option<String> 
     }
 }
 
+/// The page of a repository, or of a version of it; nothing where hubs have none.
+pub(super) fn page_of_repository(hubs: &HubOptions, source: Source, repo: &str, revision: &str) -> Option<String> {
+    match source {
+        _ if repo.is_empty() => None,
+        Source::HuggingFace => Some(format!("{}/{repo}", hubs.hf_pages())),
+        Source::Civitai if revision.is_empty() => Some(format!("https://civitai.com/models/{repo}")),
+        Source::Civitai => Some(format!("https://civitai.com/models/{repo}?modelVersionId={revision}")),
+        Source::ModelScope => Some(format!("https://modelscope.cn/models/{repo}")),
+        Source::Local | Source::Web | Source::Folder => None,
+    }
+}
+
 /// A path as part of a URL: what would end it or its segments is percent-encoded.
 fn escaped(path: &str) -> String {
     let mut text = String::with_capacity(path.len());

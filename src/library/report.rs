@@ -360,6 +360,8 @@ pub struct ModelDetails {
     /// What makes it less than safe, worst first.
     pub dangers: Vec<Danger>,
     pub reasons: Vec<Reason>,
+    /// What the hubs that know it say.
+    pub hubs: Vec<super::HubFacts>,
 }
 
 /// One place a content is known from.

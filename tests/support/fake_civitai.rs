@@ -1,9 +1,12 @@
 //! A Civitai on this machine: models, versions, downloads, lookups by hash, search, and its ways to refuse.
 
-use super::fake_hub::Content;
+pub use super::civitai_trouble::Trouble;
+use super::civitai_trouble::troubled;
+use super::fake_hub::{Content, sha256_of};
 use super::two_origins::{Answer, Ask, Storage, TwoOrigins};
 use axum::http::{Method, header};
 use serde_json::{Value, json};
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 /// A file of a version.
@@ -79,6 +82,10 @@ struct State {
     search_body: Option<String>,
     /// Searches that are refused because the index is overloaded.
     overloads: u32,
+    /// Answered instead of the next questions, one each.
+    troubles: VecDeque<Option<Trouble>>,
+    /// Questions that a mirror does not have.
+    missing: Vec<&'static str>,
 }
 
 pub struct FakeCivitai {
@@ -145,6 +152,27 @@ impl FakeCivitai {
         self.set(|state| state.keys.push(key.to_owned()))
     }
 
+    /// The next questions are answered like this.
+    pub fn trouble(&self, troubles: &[Trouble]) -> &Self {
+        self.trouble_after(0, troubles)
+    }
+
+    /// The same after this many good answers.
+    pub fn trouble_after(&self, good: usize, troubles: &[Trouble]) -> &Self {
+        let all = std::iter::repeat_n(None, good).chain(troubles.iter().copied().map(Some));
+        self.set(|state| state.troubles.extend(all))
+    }
+
+    /// There is no such question here: `ids`, `models`.
+    pub fn without(&self, question: &'static str) -> &Self {
+        self.set(|state| state.missing.push(question))
+    }
+
+    /// The model and all its versions are gone.
+    pub fn remove(&self, id: u64) -> &Self {
+        self.set(|state| state.models.retain(|model| model.id != id))
+    }
+
     pub fn block_region(&self) -> &Self {
         self.set(|state| state.region_blocked = true)
     }
@@ -162,8 +190,21 @@ fn answer(state: &mut State, ask: &Ask, storage: &Storage) -> Answer {
     if state.region_blocked {
         return Answer::json(451, &json!({ "error": "Not available in your region", "code": "REGION_BLOCKED" }));
     }
+    if let Some(Some(trouble)) = state.troubles.pop_front() {
+        return troubled(trouble);
+    }
     match parts.as_slice() {
+        ["api", "v1", "models"] if ask.parameter("ids").is_some() && state.missing.contains(&"models") => {
+            Answer::json(404, &json!({ "error": "Not found" }))
+        }
+        ["api", "v1", "models"] if ask.parameter("ids").is_some() => list(state, ask),
         ["api", "v1", "models"] => search(state, ask),
+        ["api", "v1", "model-versions", "by-hash", "ids"]
+            if ask.method == Method::POST && !state.missing.contains(&"ids") =>
+        {
+            places(state, ask)
+        }
+        ["api", "v1", "model-versions", "by-hash", hash] if ask.method == Method::GET => by_hash(state, hash),
         ["api", "v1", "models", id] => match model(state, id) {
             Some(model) => Answer::json(200, &card(model)),
             None => Answer::json(404, &json!({ "error": format!("No model with id {id}") })),
@@ -405,6 +446,68 @@ impl Search {
     }
 }
 
+/// Models by their numbers, at most 100; what is not for children only where it is asked for.
+fn list(state: &State, ask: &Ask) -> Answer {
+    let ids: Vec<u64> = ask.parameter("ids").unwrap_or_default().split(',').filter_map(|id| id.parse().ok()).collect();
+    let limit: usize = ask.parameter("limit").and_then(|limit| limit.parse().ok()).unwrap_or(100);
+    if limit > 100 {
+        return Answer::json(400, &json!({ "error": "limit" }));
+    }
+    let cards: Vec<Value> = state.models.iter().filter(|model| ids.contains(&model.id)).take(limit).map(card).collect();
+    Answer::json(200, &json!({ "items": cards, "metadata": { "pageSize": limit } }))
+}
+
+fn all_versions(state: &State) -> impl Iterator<Item = (&Model, &Version)> {
+    state.models.iter().flat_map(|model| model.versions.iter().map(move |version| (model, version)))
+}
+
+/// Where contents are, for up to 10,000 hashes.
+fn places(state: &State, ask: &Ask) -> Answer {
+    let hashes: Vec<String> = serde_json::from_slice(&ask.body).unwrap_or_default();
+    if hashes.is_empty() || hashes.len() > 10_000 || hashes.iter().any(|hash| hash.len() != 64) {
+        return Answer::json(400, &json!({ "error": "Request must include an array of SHA256 Hashes." }));
+    }
+    let hashes: HashSet<String> = hashes.iter().map(|hash| hash.to_ascii_lowercase()).collect();
+    let mut found = Vec::new();
+    for (model, version) in all_versions(state) {
+        for file in version.files.iter().filter(|file| hashes.contains(file.content.sha256())) {
+            let hash = file.content.sha256().to_uppercase();
+            found.push(json!({ "modelVersionId": version.id, "modelId": model.id, "hash": hash }));
+        }
+    }
+    Answer::json(200, &Value::Array(found))
+}
+
+/// One hash of any kind, in any case.
+fn by_hash(state: &State, hash: &str) -> Answer {
+    let has = |file: &File| {
+        let hashes = file_hashes(file);
+        hashes.values().any(|known| known.as_str().is_some_and(|known| known.eq_ignore_ascii_case(hash)))
+    };
+    match all_versions(state).find(|(_, version)| version.files.iter().any(has)) {
+        Some((model, version)) => Answer::json(200, &version_object(model, version)),
+        None => Answer::json(404, &json!({ "error": "Model not found" })),
+    }
+}
+
+/// In capitals. A file that was just uploaded has none.
+fn file_hashes(file: &File) -> serde_json::Map<String, Value> {
+    let mut hashes = serde_json::Map::new();
+    if !file.hashed {
+        return hashes;
+    }
+    let sha256 = file.content.sha256().to_uppercase();
+    hashes.insert("AutoV2".to_owned(), sha256[..10].into());
+    let header = u64::from_le_bytes(file.content.range(0, 8).try_into().unwrap_or_default());
+    let data_start = header.saturating_add(8);
+    if file.name.ends_with(".safetensors") && data_start < file.content.size_bytes() {
+        let data = file.content.range(data_start, file.content.size_bytes() - data_start);
+        hashes.insert("AutoV3".to_owned(), sha256_of(&data)[..12].to_uppercase().into());
+    }
+    hashes.insert("SHA256".to_owned(), sha256.into());
+    hashes
+}
+
 /// Misses are left out, the order is not that of the question, and some entries are empty.
 fn by_hashes(state: &State, ask: &Ask) -> Answer {
     let Ok(hashes) = serde_json::from_slice::<Vec<String>>(&ask.body) else {
@@ -438,12 +541,12 @@ fn card(model: &Model) -> Value {
                 "publishedAt": "2026-01-02T03:04:05.000Z", "paidAccess": null,
                 "files": if archived { Vec::new() } else { files },
                 "images": [{ "url": format!("https://image.civitai.com/k/{}/original=true/1.jpeg", version.id),
-                    "type": "image", "nsfwLevel": 1, "width": 10, "height": 10 }],
+                    "type": "image", "nsfwLevel": 1, "width": 10, "height": 10 }, picture(version)],
             })
         })
         .collect();
     let mut card = json!({
-        "id": model.id, "name": model.facts.name, "description": null, "type": model.kind, "nsfw": false,
+        "id": model.id, "name": model.facts.name, "description": "<p>Light &amp; <b>warmth</b> for every picture</p>", "type": model.kind, "nsfw": false,
         "nsfwLevel": model.facts.nsfw_level,
         "allowNoCredit": false, "allowCommercialUse": "{Image,RentCivit}", "allowDerivatives": true,
         "stats": { "downloadCount": model.facts.downloads, "thumbsUpCount": model.facts.likes },
@@ -453,6 +556,12 @@ fn card(model: &Model) -> Value {
         card["mode"] = json!(mode);
     }
     card
+}
+
+/// Some pictures come from a storage with signed addresses.
+fn picture(version: &Version) -> Value {
+    let url = format!("https://image-b2.civitai.com/x/{}.jpeg?Authorization=3_secret_signature", version.id);
+    json!({ "url": url, "width": 832, "height": 1216, "type": "image", "nsfwLevel": 1, "hash": "U02" })
 }
 
 fn version_object(model: &Model, version: &Version) -> Value {
@@ -467,12 +576,7 @@ fn version_object(model: &Model, version: &Version) -> Value {
 /// `primary` is absent, `metadata` has holes, hashes are in capitals, and the address names no file.
 fn file_object(version: &Version, file: &File) -> Value {
     let kib = file.claimed_kib.unwrap_or(file.content.size_bytes() as f64 / 1024.0);
-    let hashes = match file.hashed {
-        true => {
-            json!({ "AutoV2": file.content.sha256()[..10].to_uppercase(), "SHA256": file.content.sha256().to_uppercase() })
-        }
-        false => json!({}),
-    };
+    let hashes = file_hashes(file);
     json!({
         "id": file.id, "sizeKB": kib, "name": file.name, "type": file.kind, "pickleScanResult": "Success",
         "virusScanResult": if file.hashed { "Success" } else { "Pending" }, "scannedAt": null,

@@ -2,6 +2,7 @@
 #![allow(dead_code, unused_imports, reason = "each test program uses its own part")]
 
 pub mod asking;
+pub mod civitai_trouble;
 pub mod downloading;
 pub mod fake_civitai;
 pub mod fake_hub;

@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
@@ -29,6 +30,7 @@ pub struct Ask {
     pub body: Vec<u8>,
     /// Of the answer.
     pub status: u16,
+    pub arrived: Instant,
 }
 
 impl Ask {
@@ -188,6 +190,7 @@ impl Drop for TwoOrigins {
 }
 
 async fn answer(State((shared, at_storage)): State<(Arc<Shared>, bool)>, request: Request<Body>) -> Response<Body> {
+    let arrived = Instant::now();
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, REQUEST_BYTES_MAX).await.unwrap_or_default().to_vec();
     let mut ask = Ask {
@@ -198,6 +201,7 @@ async fn answer(State((shared, at_storage)): State<(Arc<Shared>, bool)>, request
         headers: parts.headers,
         body,
         status: 0,
+        arrived,
     };
     let answer = if at_storage { shared.storage.answer(&ask) } else { (shared.rules)(&ask, &shared.storage) };
     ask.status = answer.status;

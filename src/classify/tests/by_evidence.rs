@@ -284,7 +284,7 @@ proptest! {
     ) {
         let format = if gguf { Format::Gguf } else { Format::Safetensors };
         let header = Header { format, tensors, metadata, imports: Vec::new(), data_start: None };
-        let evidence = Evidence { header: Some(&header), file_name: &name, folders: &folders, size_bytes };
+        let evidence = Evidence { header: Some(&header), file_name: &name, folders: &folders, size_bytes, hub: &[] };
         let verdict = classify(Rules::builtin(), &evidence);
         prop_assert!((0.0..1.0).contains(&verdict.confidence));
         prop_assert_eq!(verdict.model_type == ModelType::Unknown, verdict.confidence < CONFIDENCE_MIN);

@@ -34,7 +34,7 @@ fn header(format: Format, text: &str, metadata: &[(&str, &str)]) -> Header {
 fn judged(header: Option<&Header>, path: &str, size_bytes: u64) -> Verdict {
     let mut folders: Vec<String> = path.split('/').map(str::to_owned).collect();
     let file_name = folders.pop().unwrap_or_default();
-    classify(Rules::builtin(), &Evidence { header, file_name: &file_name, folders: &folders, size_bytes })
+    classify(Rules::builtin(), &Evidence { header, file_name: &file_name, folders: &folders, size_bytes, hub: &[] })
 }
 
 fn shown(verdict: &Verdict) -> String {

@@ -165,7 +165,8 @@ fn register_models(
                 .iter()
                 .flat_map(|parent| parent.names().map(|n| n.as_str().to_owned()).collect::<Vec<_>>()),
         );
-        let evidence = Evidence { header: Some(header), file_name: name.as_str(), folders: &folders, size_bytes };
+        let evidence =
+            Evidence { header: Some(header), file_name: name.as_str(), folders: &folders, size_bytes, hub: &[] };
         let verdict = classify::classify(rules, &evidence);
         let hub = HubFile { repo: repo.clone(), commit: commit.clone(), path: file.path.clone() };
         let model = ModelUse { name, folders, hub: Some(hub) };

@@ -55,8 +55,13 @@ fn adopt(library: &Library, name: &EntryName, hashes: crate::store::Hashes) -> R
         let mut shelf = Shelf::begin(w)?;
         let (blob, _) = commit_content(w, &mut shelf, &path, &content, Some(name))?;
         let Some(header) = &header else { return Ok(()) };
-        let evidence =
-            Evidence { header: Some(header), file_name: name.as_str(), folders: &[], size_bytes: stamp.size_bytes };
+        let evidence = Evidence {
+            header: Some(header),
+            file_name: name.as_str(),
+            folders: &[],
+            size_bytes: stamp.size_bytes,
+            hub: &[],
+        };
         let verdict = classify::classify(library.rules(), &evidence);
         let model = ModelUse { name: name.clone(), folders: Vec::new(), hub: None };
         commit_model(w, &mut shelf, blob, &model, content.facts.as_ref(), &verdict)

@@ -134,6 +134,7 @@ impl Worker<'_> {
                 file_name: model.name.as_str(),
                 folders: &model.folders,
                 size_bytes: stamp.size_bytes,
+                hub: &[],
             };
             Some((index, classify::classify(self.library.rules(), &evidence)))
         };
