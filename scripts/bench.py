@@ -105,7 +105,7 @@ def importing(program, work):
     def ours(mode):
         store = work / "import/store"
         shutil.rmtree(store, ignore_errors=True)
-        env = {"PATH": os.environ["PATH"], "HOME": str(work), "MODELFS_STORE": str(store)}
+        env = {"PATH": os.environ["PATH"], "HOME": str(work), "MODELFS_STORE": str(store), "MODELFS_ENRICH_AFTER_IMPORT": "0"}
         return total / timed([program, "import", "--mode", mode, folder], env)
 
     def theirs():

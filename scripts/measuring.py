@@ -33,7 +33,7 @@ class Box:
     def __init__(self, program, root, uid=None):
         self.program, self.root, self.uid, self.mounts = program, Path(root), uid, []
         self.root.mkdir(parents=True, exist_ok=True)
-        self.env = {"PATH": os.environ["PATH"], "HOME": str(self.root), "MODELFS_STORE": str(self.root / "store"), "LANG": "C.UTF-8"}
+        self.env = {"PATH": os.environ["PATH"], "HOME": str(self.root), "MODELFS_STORE": str(self.root / "store"), "LANG": "C.UTF-8", "MODELFS_ENRICH_AFTER_IMPORT": "0"}
 
     def prefix(self):
         return ["setpriv", f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups"] if self.uid else []

@@ -370,3 +370,64 @@ fn nobody_is_asked_offline_or_about_nothing() {
     let done = sandbox.run(["enrich"]).success();
     assert_eq!(done.stdout, "0 known, 1 not known; 1 request\n");
 }
+
+/// What hubs say about the first model, once there is something.
+fn told_in_the_end(sandbox: &Sandbox) -> Value {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let info = sandbox.run(["info", "--json", "1"]).success().json();
+        if info["hubs"].as_array().is_some_and(|hubs| !hubs.is_empty()) {
+            return info;
+        }
+        let log = std::fs::read_to_string(sandbox.store().join("enrich.log")).unwrap_or_default();
+        assert!(Instant::now() < deadline, "nobody asked\n{log}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn what_was_imported_is_asked_about_in_the_background() {
+    let hub = FakeCivitai::start();
+    publish(&hub, [1]);
+    let mut sandbox = sandbox_for(&hub);
+    sandbox.unset("MODELFS_ENRICH_AFTER_IMPORT");
+    sandbox.write("in/1.safetensors", lora(1));
+    let imported = sandbox.run(["import", "in"]).success();
+    assert!(imported.stderr.contains("in the background"), "{}", imported.stderr);
+    assert_eq!(told_in_the_end(&sandbox)["creator"].as_str(), Some("painter"));
+    let again = sandbox.run(["import", "in"]).success();
+    assert!(!again.stderr.contains("in the background"), "nothing is new: {}", again.stderr);
+}
+
+#[test]
+fn an_import_asks_nobody_where_that_is_forbidden() {
+    let hub = FakeCivitai::start();
+    let mut sandbox = sandbox_for(&hub);
+    for (number, (variable, value)) in
+        [("MODELFS_ENRICH_AFTER_IMPORT", "0"), ("MODELFS_OFFLINE", "1"), ("HF_HUB_OFFLINE", "1")].iter().enumerate()
+    {
+        sandbox.unset("MODELFS_ENRICH_AFTER_IMPORT").set(variable, value);
+        sandbox.write(format!("in/{number}.safetensors"), lora(number as u64));
+        let imported = sandbox.run(["import", "in"]).success();
+        assert!(!imported.stderr.contains("in the background"), "{variable}: {}", imported.stderr);
+        sandbox.unset(variable);
+    }
+    assert!(!sandbox.store().join("enrich.lock").exists(), "a process was started");
+    assert!(hub.origins.asks().is_empty());
+}
+
+#[test]
+fn an_import_waits_for_no_hub() {
+    // It takes connections and never says a word.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let endpoint = format!("http://{}", silent.local_addr().expect("bound"));
+    let mut sandbox = Sandbox::new();
+    sandbox.unset("MODELFS_ENRICH_AFTER_IMPORT").set("MODELFS_CIVITAI_ENDPOINT", &endpoint);
+    import(&sandbox, [1]);
+    // The question comes, and nobody has answered it although the import is done.
+    let (mut connection, _) = silent.accept().expect("somebody asks");
+    let mut start = [0; 5];
+    std::io::Read::read_exact(&mut connection, &mut start).expect("a question");
+    assert_eq!(&start, b"POST ");
+    assert_eq!(sandbox.run(["ls", "--json"]).success().json().as_array().map(Vec::len), Some(1));
+}

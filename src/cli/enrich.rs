@@ -42,16 +42,21 @@ impl EnrichObserver for Bar {
     }
 }
 
+/// About everything that was not answered yet.
+pub fn due(context: &Context) -> EnrichRequest {
+    let enriching = &context.settings.enriching;
+    EnrichRequest {
+        references: Vec::new(),
+        again: false,
+        spacing: enriching.spacing.value,
+        unknown_for: enriching.unknown_for.value,
+    }
+}
+
 pub fn run(context: &Context, wanted: &EnrichArguments, output: &mut Output) -> Result<u8, Failure> {
     let library = context.library()?;
     let cancel = interrupt::cancel_on_signal();
-    let enriching = &context.settings.enriching;
-    let request = EnrichRequest {
-        references: wanted.references.clone(),
-        again: wanted.again,
-        spacing: enriching.spacing.value,
-        unknown_for: enriching.unknown_for.value,
-    };
+    let request = EnrichRequest { references: wanted.references.clone(), again: wanted.again, ..due(context) };
     let bar = Bar::new(context.quiet);
     let done = library.enrich(&request, &bar, &cancel);
     bar.0.finish_and_clear();
@@ -70,7 +75,7 @@ pub fn run(context: &Context, wanted: &EnrichArguments, output: &mut Output) -> 
 }
 
 /// Most failures name a host only.
-fn about(source: Source, fault: &Fault) -> Fault {
+pub fn about(source: Source, fault: &Fault) -> Fault {
     Fault::new(fault.kind, format!("asking {}: {}", source.as_str(), fault.what), fault.remedy.clone())
 }
 

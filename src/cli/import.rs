@@ -1,5 +1,6 @@
 //! `modelfs import`: what it will take, the progress, and what became of each file.
 
+use super::enrich_background;
 use super::error::Failure;
 use super::output::Output;
 use super::progress::Progress;
@@ -38,6 +39,9 @@ pub fn run(context: &Context, wanted: &ImportArguments, output: &mut Output) -> 
         output.line(summary_text(&summary, started))?;
     }
     output.finish()?;
+    if summary.new_count > 0 && !summary.interrupted {
+        enrich_background::start(context);
+    }
     Ok(match (summary.interrupted, summary.refused.is_empty()) {
         (true, _) => exit::INTERRUPTED,
         (false, true) => exit::SUCCESS,

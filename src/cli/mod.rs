@@ -12,6 +12,7 @@ mod clock;
 mod completions;
 mod downloads;
 mod enrich;
+mod enrich_background;
 mod error;
 mod exit;
 mod fetch;
@@ -133,9 +134,11 @@ fn execute(arguments: Arguments) -> Result<u8, Failure> {
     let settings = Settings::load(&overrides, &Environment::from_process(), Places::from_process())
         .map_err(|error| Failure::Fault(error.fault()))?;
     let verbose = arguments.global.verbose;
-    // A detached mount logs to a file, and only one place can be chosen in a process.
-    if !matches!(&arguments.verb, Verb::Mount(wanted) if wanted.detached) {
-        trace::to_stderr(&settings, verbose)?;
+    // What runs in the background logs to a file, and only one place can be chosen in a process.
+    match &arguments.verb {
+        Verb::Mount(wanted) if wanted.detached => {}
+        Verb::Enrich(wanted) if wanted.background => {}
+        _ => trace::to_stderr(&settings, verbose)?,
     }
     let context = Context { settings, quiet: arguments.global.quiet, verbose };
     run_verb(&context, &arguments.verb, &mut output)
@@ -158,6 +161,7 @@ fn run_verb(context: &Context, verb: &Verb, output: &mut Output) -> Result<u8, F
         Verb::Search(wanted) => search::run(context, wanted, output),
         Verb::Info(wanted) => models::info(context, wanted, output),
         Verb::Classify(wanted) => classify::run(context, wanted, output),
+        Verb::Enrich(wanted) if wanted.background => enrich_background::run(context),
         Verb::Enrich(wanted) => enrich::run(context, wanted, output),
         Verb::Tag(wanted) => classify::tag(context, wanted, output),
         Verb::Trust(wanted) => trust::run(context, wanted, true, output),

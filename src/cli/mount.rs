@@ -40,7 +40,7 @@ fn in_foreground(context: &Context, wanted: &MountArguments) -> Result<u8, Failu
     // The log lies in the store, so that comes first.
     let library = context.library_made_if_missing()?;
     if wanted.detached {
-        trace::to_file(&context.settings, context.verbose)?;
+        trace::to_file(&context.settings, context.verbose, trace::MOUNT_LOG)?;
     }
     let options = MountOptions {
         mount_point: context.settings.mount_point.value.clone(),

@@ -1,4 +1,4 @@
-//! Where log events go: stderr for commands, a bounded file for a mount in the background.
+//! Where log events go: stderr for commands, a bounded file for what runs in the background.
 //!
 //! Invariant: the file never takes more than two times `LOG_FILE_BYTES_MAX`. Not here: what is logged.
 
@@ -15,8 +15,9 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// Some ten thousand lines: enough to see a bad night, too little to fill a disk.
 const LOG_FILE_BYTES_MAX: u64 = 4 << 20;
-/// Name of the file in the store's folder.
-const LOG_FILE_NAME: &str = "mount.log";
+/// Names of the files in the store's folder.
+pub const MOUNT_LOG: &str = "mount.log";
+pub const ENRICH_LOG: &str = "enrich.log";
 
 /// `-v` once shows what is done, twice how, three times everything.
 fn filter(settings: &Settings, verbose: u8) -> Result<EnvFilter, Failure> {
@@ -41,14 +42,14 @@ pub fn to_stderr(settings: &Settings, verbose: u8) -> Result<(), Failure> {
 }
 
 /// For a process without a terminal. Answers the file's path.
-pub fn to_file(settings: &Settings, verbose: u8) -> Result<PathBuf, Failure> {
-    // A mount that nobody watches says a little more of itself.
+pub fn to_file(settings: &Settings, verbose: u8, name: &str) -> Result<PathBuf, Failure> {
+    // A process that nobody watches says a little more of itself.
     let filter = if verbose == 0 && settings.log_filter.value.is_none() {
         EnvFilter::new("modelfs=info,warn")
     } else {
         filter(settings, verbose)?
     };
-    let path = settings.store.value.join(LOG_FILE_NAME);
+    let path = settings.store.value.join(name);
     let file = BoundedFile::open(&path).map_err(|error| {
         let what = format!("cannot write the log {}: {error}", path.display());
         Failure::Fault(Fault::new(FaultKind::Internal, what, "make the store's folder writable"))

@@ -197,6 +197,9 @@ pub struct ClassifyArguments {
 
 #[derive(Args)]
 pub struct EnrichArguments {
+    /// What `import` starts: one at a time, told to a log
+    #[arg(long, hide = true, conflicts_with_all = ["references", "again", "json"])]
+    pub background: bool,
     /// Models [default: every model without an answer]
     #[arg(value_name = "REF")]
     pub references: Vec<String>,

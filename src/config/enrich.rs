@@ -17,6 +17,8 @@ pub struct Enriching {
     pub spacing: Chosen<Duration>,
     /// How long "not known" is believed.
     pub unknown_for: Chosen<Duration>,
+    /// Ask about what was imported, in the background.
+    pub after_import: Chosen<bool>,
 }
 
 impl Reader<'_> {
@@ -24,7 +26,17 @@ impl Reader<'_> {
         Ok(Enriching {
             spacing: self.duration(name::ENRICH_SPACING, file.enrich.spacing, SPACING_DEFAULT)?,
             unknown_for: self.duration(name::ENRICH_UNKNOWN_FOR, file.enrich.unknown_for, UNKNOWN_FOR_DEFAULT)?,
+            after_import: self.after_import(file)?,
         })
+    }
+
+    fn after_import(&self, file: &SettingsFile) -> Result<Chosen<bool>, ConfigError> {
+        if let Some(value) = self.parsed(name::ENRICH_AFTER_IMPORT, parse_switch)? {
+            return Ok(Chosen { value, origin: Origin::Environment(name::ENRICH_AFTER_IMPORT) });
+        }
+        let in_file = file.enrich.after_import;
+        let origin = if in_file.is_some() { Origin::File } else { Origin::Default };
+        Ok(Chosen { value: in_file.unwrap_or(true), origin })
     }
 
     fn duration(
@@ -38,5 +50,13 @@ impl Reader<'_> {
         }
         let origin = if in_file.is_some() { Origin::File } else { Origin::Default };
         Ok(Chosen { value: in_file.unwrap_or(default), origin })
+    }
+}
+
+fn parse_switch(text: &str) -> Result<bool, String> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "1" | "on" | "yes" | "true" => Ok(true),
+        "0" | "off" | "no" | "false" => Ok(false),
+        _ => Err(format!("`{text}` is no switch; write 1 or 0")),
     }
 }

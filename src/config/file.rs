@@ -85,6 +85,7 @@ pub struct EnrichSection {
     pub spacing: Option<Duration>,
     #[serde(default, deserialize_with = "duration")]
     pub unknown_for: Option<Duration>,
+    pub after_import: Option<bool>,
 }
 
 #[derive(Deserialize, Default, Debug)]
@@ -261,6 +262,7 @@ mod tests {
             [enrich]
             spacing = "500ms"
             unknown_for = "7d"
+            after_import = false
             [mount]
             point = "~/models"
             allow_other = true
@@ -287,6 +289,7 @@ mod tests {
         assert_eq!(file.fetch.read_timeout, Some(Duration::from_secs(120)));
         let (spacing, unknown_for) = (Duration::from_millis(500), Duration::from_secs(7 * 86_400));
         assert_eq!((file.enrich.spacing, file.enrich.unknown_for), (Some(spacing), Some(unknown_for)));
+        assert_eq!(file.enrich.after_import, Some(false));
         assert_eq!((file.mount.point, file.mount.allow_other), (Some("~/models".into()), Some(true)));
         assert_eq!((file.import.mode, file.log.format), (Some(ImportMode::Move), Some(LogFormat::Json)));
     }

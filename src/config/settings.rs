@@ -445,6 +445,7 @@ mod tests {
             ("MODELFS_PROMOTE_AFTER", "lots"),
             ("MODELFS_READ_TIMEOUT", "5"),
             ("MODELFS_ENRICH_SPACING", "often"),
+            ("MODELFS_ENRICH_AFTER_IMPORT", "maybe"),
             ("MODELFS_IMPORT_MODE", "steal"),
             ("MODELFS_LOG_FORMAT", "xml"),
             ("MODELFS_OFFLINE", "perhaps"),
