@@ -216,6 +216,33 @@ fn a_hub_that_hangs_holds_up_nobody() {
     assert!(answer.stderr.contains("warning: huggingface: "), "{}", answer.stderr);
 }
 
+#[test]
+fn a_search_tells_no_hub_the_token_of_another_and_nobody_else_any() {
+    const TOKENS: [&str; 3] = ["hf_token_of_one", "civitai_token_of_two", "ms-token-of-three"];
+    let hubs = Hubs::start();
+    hubs.face.token(TOKENS[0], &[]);
+    hubs.civitai.key(TOKENS[1]);
+    for number in 1..=3 {
+        hubs.face.repo(&format!("ann/anime-{number}"));
+        hubs.civitai_model(number, "LORA", &facts("Anime"));
+        hubs.scope.large(&format!("bob/anime-{number}"), "a.safetensors", Content::generated(number, 5000));
+    }
+    let mut sandbox = hubs.sandbox();
+    sandbox.set("HF_TOKEN", TOKENS[0]).set("CIVITAI_TOKEN", TOKENS[1]).set("MODELSCOPE_API_TOKEN", TOKENS[2]);
+    let answer = sandbox.run(["search", "anime", "--source", "all", "--limit", "2", "--json", "-v"]).success();
+    let cursor = answer.stderr.split("--cursor ").nth(1).expect("there is more").trim();
+    let hex: Vec<&str> = cursor.split(['.', ',']).collect();
+    for token in TOKENS {
+        let digits: String = token.bytes().map(|byte| format!("{byte:02x}")).collect();
+        assert!(!answer.stdout.contains(token) && !answer.stderr.contains(token), "{answer:?}");
+        assert!(hex.iter().all(|part| !part.contains(&digits)), "{cursor}");
+    }
+    for (asks, token) in [(hubs.civitai.origins.asks(), TOKENS[1]), (hubs.scope.origins.asks(), TOKENS[2])] {
+        assert!(!asks.is_empty() && asks.iter().all(|ask| !ask.at_storage && ask.bearer() == Some(token)), "{token}");
+        assert!(asks.iter().all(|ask| TOKENS.iter().all(|token| !ask.query.contains(token))));
+    }
+}
+
 /// Every page until there is no more.
 fn pages(sandbox: &Sandbox, arguments: &[&str]) -> Vec<Value> {
     let (mut seen, mut cursor) = (Vec::new(), None::<String>);

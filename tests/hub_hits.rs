@@ -131,8 +131,16 @@ fn an_answer_outlives_the_mount_and_is_there_offline() {
     let query = "search/anime source:huggingface";
     let hit = format!("{query}/huggingface/ann--anime-xl");
     fs::create_dir(mount.path(query)).expect("made at once");
+    // A listing that was empty is not remembered.
+    names(&mount, &format!("{query}/huggingface"));
     settled(&mount, query, "complete");
     assert_eq!(xattr(&mount, query, "error"), None);
+    assert_eq!(names(&mount, &format!("{query}/huggingface")), ["ann--anime-xl"]);
+    let time = || fs::metadata(mount.path(&hit)).expect("a directory").modified().expect("a time");
+    let before = time();
+    assert_eq!(names(&mount, &hit), [""; 0], "the first look begins to look");
+    eventually("its files", DONE_MAX, || names(&mount, &hit) == ["config.json", "loras"]);
+    assert!(time() > before, "who polls the time sees that it filled");
     settled(&mount, &hit, "complete");
     let style = mount.path(format!("{hit}/loras/style.safetensors"));
     assert_eq!(sha256_of_file(&style).expect("readable"), sha256_of(&scene.bytes));
