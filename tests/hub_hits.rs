@@ -48,6 +48,7 @@ fn scene() -> Scene {
     let (face, civitai) = (FakeHub::start(), FakeCivitai::start());
     let bytes = large_lora(1, 3 * MIB);
     face.repo("ann/anime-xl").tag("lora").lfs("loras/style.safetensors", bytes.clone()).file("config.json", "{}");
+    face.repo("ann/anime-xl").lfs("weights.safetensors", large_lora(7, MIB));
     face.repo("ann/landscape").file("x.txt", "x");
     let file = File::new(34, "lines.safetensors", Content::from(lora(2)));
     let facts = Facts { name: "Anime lines!".to_owned(), ..Facts::default() };
@@ -81,7 +82,7 @@ fn what_hubs_answer_is_listed_and_read_on_demand() {
     assert_eq!(names(&mount, &format!("{QUERY}/modelscope")), [""; 0]);
 
     settled(&mount, HIT, "complete");
-    assert_eq!(names(&mount, HIT), ["config.json", "loras"]);
+    assert_eq!(names(&mount, HIT), ["config.json", "loras", "weights.safetensors"]);
     let style = mount.path(format!("{HIT}/loras/style.safetensors"));
     assert_eq!(fs::metadata(&style).expect("listed").len(), scene.bytes.len() as u64);
     assert_eq!(modelfs_xattr(&style, "state").as_deref(), Some("remote"));
@@ -92,6 +93,9 @@ fn what_hubs_answer_is_listed_and_read_on_demand() {
     );
     assert_eq!(scene.sandbox.run(["ls", "--json"]).success().json().as_array().map(Vec::len), Some(1));
     assert_eq!(sha256_of_file(&style).expect("readable"), sha256_of(&scene.bytes));
+    let weights = mount.path(format!("{HIT}/weights.safetensors"));
+    assert_eq!(fs::read(&weights).expect("readable"), large_lora(7, MIB));
+    eventually("it is here", DONE_MAX, || modelfs_xattr(&weights, "state").as_deref() == Some("resident"));
     assert_eq!(fs::read(mount.path(format!("{HIT}/config.json"))).expect("readable"), b"{}");
     let listed = scene.sandbox.run(["ls", "--json"]).success().json();
     assert_eq!(listed.as_array().map(Vec::len), Some(1), "reading makes no model: {listed}");
@@ -107,6 +111,9 @@ fn what_hubs_answer_is_listed_and_read_on_demand() {
     let info = scene.sandbox.run(["info", "--json", "style.safetensors"]).success().json();
     assert_eq!((info["type"].as_str(), info["state"].as_str()), (Some("lora"), Some("resident")), "{info}");
 
+    let info = scene.sandbox.run(["info", "--json", "weights.safetensors"]).success().json();
+    assert_eq!((info["type"].as_str(), info["method"].as_str()), (Some("lora"), Some("tensors")), "{info}");
+
     // Removing takes names away, and nothing else.
     let removed =
         Command::new("sh").args(["-c", "rm -rf search/*"]).current_dir(mount.directory()).output().expect("sh");
@@ -117,7 +124,7 @@ fn what_hubs_answer_is_listed_and_read_on_demand() {
         sha256_of(&scene.bytes)
     );
     mount.unmount();
-    assert_eq!(scene.sandbox.run(["ls", "--json"]).success().json().as_array().map(Vec::len), Some(3));
+    assert_eq!(scene.sandbox.run(["ls", "--json"]).success().json().as_array().map(Vec::len), Some(4));
     scene.sandbox.run(["verify"]).success();
 }
 
@@ -139,7 +146,7 @@ fn an_answer_outlives_the_mount_and_is_there_offline() {
     let time = || fs::metadata(mount.path(&hit)).expect("a directory").modified().expect("a time");
     let before = time();
     assert_eq!(names(&mount, &hit), [""; 0], "the first look begins to look");
-    eventually("its files", DONE_MAX, || names(&mount, &hit) == ["config.json", "loras"]);
+    eventually("its files", DONE_MAX, || names(&mount, &hit) == ["config.json", "loras", "weights.safetensors"]);
     assert!(time() > before, "who polls the time sees that it filled");
     settled(&mount, &hit, "complete");
     let style = mount.path(format!("{hit}/loras/style.safetensors"));
@@ -149,7 +156,7 @@ fn an_answer_outlives_the_mount_and_is_there_offline() {
 
     scene.face.forget_requests();
     let mount = scene.sandbox.mount(&["--offline"]);
-    assert_eq!(names(&mount, &hit), ["config.json", "loras"]);
+    assert_eq!(names(&mount, &hit), ["config.json", "loras", "weights.safetensors"]);
     assert_eq!(xattr(&mount, query, "state").as_deref(), Some("complete"));
     let told = xattr(&mount, query, "error").expect("it says so");
     assert!(told.contains("the network is switched off; this is what it answered at 20"), "{told}");
@@ -164,7 +171,7 @@ fn an_answer_outlives_the_mount_and_is_there_offline() {
 
     // Young enough, it is not asked for again.
     let mount = scene.sandbox.mount(&[]);
-    assert_eq!(names(&mount, &hit), ["config.json", "loras"]);
+    assert_eq!(names(&mount, &hit), ["config.json", "loras", "weights.safetensors"]);
     settled(&mount, query, "complete");
     assert!(scene.face.requests().is_empty(), "{:?}", scene.face.requests().len());
     settled(&mount, new, "complete");

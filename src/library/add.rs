@@ -5,6 +5,7 @@
 //! Not here: downloads (`fetch`), which directories show it (`shelf`).
 
 use super::danger;
+use super::judging;
 use super::models::{self, NewFacts};
 use super::origins::row_of;
 use super::probe::probe;
@@ -363,7 +364,15 @@ impl Registration<'_> {
         if !writer.models_of_blob(blob)?.is_empty() {
             return Ok(());
         }
-        let header = self.headers.get(&index);
+        // One that a search looked into may be here already, with its header.
+        let kept = match self.headers.get(&index) {
+            Some(_) => None,
+            None => match writer.blob(blob)? {
+                Some(row) => judging::kept_header(writer, &row)?,
+                None => None,
+            },
+        };
+        let header = self.headers.get(&index).or(kept.as_ref());
         let folders = self.folders_of(file);
         let name = file.path.file_name();
         let mut verdict: Verdict = classify(
