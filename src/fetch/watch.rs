@@ -122,6 +122,8 @@ impl File {
         if std::mem::replace(&mut state.watch.looking, true) {
             return;
         }
+        state.watch.stragglers.begin();
+        state.watch.looked_at = Instant::now();
         let file = Arc::downgrade(self);
         let looks = async move {
             loop {

@@ -141,6 +141,12 @@ impl Stragglers {
         Self::default()
     }
 
+    /// There were no streams for a while: how fast the last ones were tells nothing about the next.
+    pub fn begin(&mut self) {
+        self.watched.clear();
+        self.ended.clear();
+    }
+
     /// A stream brought all of its bytes in so much time.
     pub fn ended(&mut self, received_bytes: u64, elapsed_ms: u64) {
         self.ended.push_back((self.now_ms, received_bytes.saturating_mul(1000) / elapsed_ms.max(1)));
@@ -321,6 +327,14 @@ mod tests {
             let mut again = Line { streams: Line::new(1).streams, ..line };
             assert_eq!(again.pass(10_000, |_| rate), [], "the past was used");
         }
+    }
+
+    #[test]
+    fn after_a_rest_the_past_tells_nothing() {
+        let mut line = Line::new(1);
+        (0..5).for_each(|_| line.stragglers.ended(16 * MIB, 4_000));
+        line.stragglers.begin();
+        assert_eq!(line.pass(10_000, |_| 20 << 10), []);
     }
 
     #[test]
