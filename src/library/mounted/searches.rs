@@ -1,14 +1,15 @@
 //! The directories below `search/`: made and removed by the user, answered again whenever the catalog changes.
 //!
 //! Invariants: only `make` makes a query, so a lookup of an unknown name remembers nothing; nothing here ever touches a
-//! model; answers follow the catalog within the follower's poll. Not here: what a directory shows (`queries`).
+//! model; answers follow the catalog within the follower's poll; a query that fails says so and leaves the others alone.
+//! Not here: what a directory shows (`queries`).
 //!
 //! Lock order: `changing`, then the catalog's writer; `shown` is a leaf, held for a copy of a pointer. `changing` is held
 //! while the local catalog is read or written, never while the kernel is told: what the kernel must forget is told by the
 //! follower after it.
 
 use super::queries::{Folder, Live, Queries, name_hits, names_that_differ, number_of};
-use crate::base::{Clock, EntryName, Fault, FaultKind, InodeNo, RelativePath};
+use crate::base::{Clock, EntryName, Fault, FaultKind, InodeNo, ModelId, RelativePath};
 use crate::catalog::{Catalog, CatalogError, SearchRow};
 use crate::library::listing;
 use crate::query::{Query, Sort, TERMS_MAX};
@@ -84,17 +85,18 @@ impl Searches {
         }
         let mut after = Queries { revision: tree.revision(), ..Queries::default() };
         for row in rows {
-            self.answer(tree, row, &before, &mut after)?;
+            self.answer(tree, row, &before, &mut after);
         }
         let change = self.difference(&before, &after);
         *self.shown.write() = Arc::new(after);
         Ok(change)
     }
 
-    /// Asks one query and adds its folder to `after`, where what it refines is already.
-    fn answer(&self, tree: &Tree, row: SearchRow, before: &Queries, after: &mut Queries) -> Result<(), CatalogError> {
+    /// Asks one query and adds its folder to `after`, where what it refines is already. One that cannot be answered keeps
+    /// what it showed and says why, so that it takes nothing away from the others.
+    fn answer(&self, tree: &Tree, row: SearchRow, before: &Queries, after: &mut Queries) {
         let above = row.path.parent().and_then(|path| after.at(path.as_str())).cloned();
-        let Some(ino) = number_of(row.id) else { return Ok(()) };
+        let Some(ino) = number_of(row.id) else { return };
         // A query that an older program took and this one does not finds nothing and says why.
         let (own, mut error) = match Query::parse(&row.query) {
             Ok(query) => (Some(query), None),
@@ -105,24 +107,37 @@ impl Searches {
             (None, own) => own.unwrap_or_default(),
             (Some(above), None) => above.query.clone(),
         };
-        let answer = match own {
-            Some(_) => {
-                // A directory is in the order of its names; which ones a limit leaves is what relevance says.
-                let asked = Query { sort: query.sort.or(Some(Sort::Relevance)), ..query.clone() };
-                self.catalog.read(|reader| reader.search(&asked, HITS_MAX))?
-            }
+        let old = before.folders.get(&row.id);
+        let kept = || old.map(|folder| folder.hits.iter().map(|hit| hit.model).collect()).unwrap_or_default();
+        let answer: Vec<ModelId> = match own {
+            Some(_) => match self.ask(&query) {
+                Ok(answer) => answer,
+                Err(fault) => {
+                    error = Some(format!("the query could not be answered: {fault}"));
+                    // Once, not at every change.
+                    if old.is_none_or(|old| old.error != error) {
+                        tracing::error!(query = row.query, "a directory below `search/` cannot be answered: {fault}");
+                    }
+                    kept()
+                }
+            },
             None => Vec::new(),
         };
-        if answer.len() == usize::try_from(HITS_MAX).unwrap_or(usize::MAX) {
+        // The first reason is the one to act on.
+        if error.is_none() && answer.len() == usize::try_from(HITS_MAX).unwrap_or(usize::MAX) {
             error = Some(format!("only the first {HITS_MAX} answers are shown; ask for less"));
         }
-        let old = before.folders.get(&row.id);
         let taken = before.below(Some(row.id)).map(|folder| folder.name()).collect::<HashSet<EntryName>>();
         let hits = name_hits(tree, &answer, old.map(|folder| &*folder.hits).unwrap_or_default(), taken);
         let live = old.map_or_else(|| Live::new(row.made), |folder| Arc::clone(&folder.live));
         let parent = above.map(|above| above.row.id);
         after.folders.insert(row.id, Arc::new(Folder { row, ino, parent, query, hits, live, error }));
-        Ok(())
+    }
+
+    /// A directory is in the order of its names; which ones a limit leaves is what relevance says.
+    fn ask(&self, query: &Query) -> Result<Vec<ModelId>, Fault> {
+        let asked = Query { sort: query.sort.or(Some(Sort::Relevance)), ..query.clone() };
+        self.catalog.read(|reader| reader.search(&asked, HITS_MAX)).map_err(|error: CatalogError| error.fault())
     }
 
     /// What somebody who remembers the old answers has to forget; also moves the times of directories that changed.
@@ -175,7 +190,7 @@ impl Searches {
         let row = self.write(parent, |writer| writer.add_search(&path, &text))?;
         let id = row.id;
         let mut after = Queries::clone(&before);
-        self.answer(tree, row, &before, &mut after).map_err(|error| error.fault())?;
+        self.answer(tree, row, &before, &mut after);
         self.publish(parent, after);
         number_of(id).ok_or_else(|| Fault::new(FaultKind::Internal, "there are no numbers left for queries", ""))
     }
@@ -281,4 +296,53 @@ fn missing(name: &str) -> Fault {
 
 fn not_here(what: &str) -> Fault {
     Fault::new(FaultKind::NotPermitted, format!("{what} cannot be moved"), "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Timestamp;
+    use crate::catalog::Writer;
+
+    struct Fixed;
+
+    impl Clock for Fixed {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_unix_ns(1_700_000_000_000_000_000)
+        }
+    }
+
+    fn below_search(names: &[String]) -> RelativePath {
+        RelativePath::new(&format!("{ROOT}/{}", names.join("/"))).expect("a valid path")
+    }
+
+    const LEVELS: usize = 30;
+
+    /// More conditions than a statement may nest, as refinements would add up if nothing counted them.
+    fn add_a_broken_one(writer: &mut Writer<'_>) -> Result<(), CatalogError> {
+        let level = ["size>1"; 36].join(" ");
+        let names: Vec<String> = (0..LEVELS).map(|number| format!("{number}")).collect();
+        (1..=names.len()).try_for_each(|depth| writer.add_search(&below_search(&names[..depth]), &level).map(drop))
+    }
+
+    #[test]
+    fn a_query_that_fails_leaves_the_others_alone() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let catalog = Catalog::create(folder.path()).expect("made");
+        catalog.write(Fixed.now(), add_a_broken_one).expect("written");
+        let good = |name: &str| below_search(&[name.to_owned()]);
+        catalog.write(Fixed.now(), |writer| writer.add_search(&good("before"), "anime")).expect("written");
+        let tree = |catalog: &Catalog| Tree::new(catalog.read(|reader| reader.snapshot()).expect("read"));
+        let searches = Searches::load(catalog.clone(), Arc::new(Fixed), &tree(&catalog)).expect("the mount comes up");
+        catalog.write(Fixed.now(), |writer| writer.add_search(&good("later"), "anime")).expect("written");
+        searches.follow(&tree(&catalog)).expect("followed");
+        let shown = searches.shown();
+        for name in ["before", "later"] {
+            let folder = shown.child(None, name).expect("there");
+            assert_eq!(folder.error, None, "{name}");
+        }
+        let broken: Vec<&str> = shown.folders.values().filter_map(|folder| folder.error.as_deref()).collect();
+        assert!(!broken.is_empty() && broken.len() < LEVELS, "{} of {LEVELS}", broken.len());
+        assert!(broken[0].starts_with("the query could not be answered: "), "{}", broken[0]);
+    }
 }
