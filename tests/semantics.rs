@@ -556,6 +556,9 @@ fn no_attributes_of_directories(scene: &Scene) {
             assert!(xattr(&path, &name).expect("getxattr").is_some(), "{name} is listed and not there");
         }
         assert_eq!(xattr(&path, "user.other").expect("getxattr"), None);
+        for name in ["system.posix_acl_access", "security.selinux", "trusted.other"] {
+            fails(xattr(&path, name).map(drop), libc::EOPNOTSUPP, name);
+        }
     }
 }
 

@@ -422,11 +422,9 @@ impl Filesystem for Adapter {
     }
 
     fn getxattr(&self, _request: &Request, ino: KernelIno, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let value = name
-            .to_str()
-            .filter(|name| is_ours(name))
-            .zip(KernelNode::from_kernel(ino))
-            .and_then(|(name, node)| self.0.backend.attribute(node.ino(), name));
+        // As a filesystem without access lists and labels says it: `ls -l` asks for them once and not for each file.
+        let Some(name) = name.to_str().filter(|name| is_ours(name)) else { return reply.error(Errno::EOPNOTSUPP) };
+        let value = KernelNode::from_kernel(ino).and_then(|node| self.0.backend.attribute(node.ino(), name));
         match value {
             Some(value) => Self::reply_xattr(&value, size, reply),
             None => reply.error(Errno::ENODATA),
