@@ -16,6 +16,9 @@ use std::sync::Arc;
 /// Idle connections kept for readers: one per core of a small machine. More readers at once open their own and close
 /// it again, so that a read inside a read can never wait for itself.
 const READERS_IDLE_MAX: usize = 4;
+/// Pages that a reader keeps: what searches of a large collection look into again and again; all of them together stay a
+/// small part of the memory of a mount.
+const READER_CACHE_KIB: i64 = 8 << 10;
 /// Findings of `check` that are reported; a broken database may have millions.
 const FINDINGS_MAX: usize = 100;
 
@@ -84,6 +87,7 @@ impl Catalog {
     fn open_reader(&self) -> Answer<Connection> {
         let connection = open_again(&self.path(Database::Facts))?;
         connection.pragma_update(None, "query_only", true)?;
+        connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
         Ok(connection)
     }
 

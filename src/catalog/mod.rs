@@ -6,18 +6,21 @@
 //! Not here: files (`store`), which names are given (`library`), what the rows look like as a tree (`tree`).
 
 mod bundles;
+mod candidate;
 mod cells;
 mod contents;
 mod decisions;
 mod enrichments;
 mod error;
 mod figures;
+mod guess;
 mod handle;
 mod hub_answers;
 mod merging;
 mod migrations;
 mod models;
 mod names;
+mod ordered;
 mod reader;
 mod rows;
 mod rule_rows;

@@ -6,11 +6,13 @@
 //!
 //! Order: relevance shows models whose name alone answers before the others, and in both the ones registered last first.
 //! That order is the index's own, and so is that of `sort:added`: a limit ends the work early whatever the number of
-//! answers. By name and by size all answers are looked at.
+//! answers. Names and sizes have indexes of their own (`ordered`); several words at once are guessed first (`guess`).
 
+use super::candidate::has;
 use super::cells::Answer;
 use super::models::hex_bound;
-use super::text::{Columns, Extent, containing, every, having};
+use super::ordered::{Effort, Order};
+use super::text::{Columns, Extent, containing, every, having, none};
 use super::{CatalogError, Reader};
 use crate::base::{ModelId, ModelType};
 use crate::query::{Amount, Comparison, Expression, Field, Key, Query, Sort, folded};
@@ -22,18 +24,18 @@ use std::ops::Bound;
 const NS_PER_S: f64 = 1e9;
 /// Digits of a crc32.
 const CRC32_DIGITS: usize = 8;
-const BY_NAME: &str = "models.filename COLLATE NOCASE, models.id";
-const LATEST_FIRST: &str = "models.id DESC";
+/// Bases that are asked for one by one; a prefix among more is left to the index, which looks through all that begin so.
+const BASES_MAX: usize = 200;
 
 /// A condition in SQL with its parameters, in the order of the question marks.
 #[derive(Clone, Debug, Default)]
-struct Sql {
-    text: String,
-    values: Vec<Value>,
+pub(super) struct Sql {
+    pub text: String,
+    pub values: Vec<Value>,
 }
 
 impl Sql {
-    fn new(text: impl Into<String>, values: Vec<Value>) -> Self {
+    pub fn new(text: impl Into<String>, values: Vec<Value>) -> Self {
         Self { text: text.into(), values }
     }
 
@@ -56,13 +58,13 @@ impl Sql {
 
 /// What must hold: a full-text expression and a condition on the row, either of which may be missing.
 #[derive(Clone, Debug, Default)]
-struct Condition {
-    text: Option<String>,
-    row: Option<Sql>,
+pub(super) struct Condition {
+    pub text: Option<String>,
+    pub row: Option<Sql>,
 }
 
 impl Condition {
-    fn of_text(text: String) -> Self {
+    pub fn of_text(text: String) -> Self {
         Self { text: Some(text), row: None }
     }
 
@@ -70,8 +72,9 @@ impl Condition {
         Self { text: None, row: Some(Sql::new(text, values)) }
     }
 
+    /// No constant: a statement that names an index would find no use for it.
     fn never() -> Self {
-        Self::of_row("0", Vec::new())
+        Self::of_row("models.file_size < 0", Vec::new())
     }
 
     /// Everything as one condition on the row.
@@ -84,7 +87,7 @@ impl Condition {
         if parts.is_empty() { Sql::new("1", Vec::new()) } else { Sql::joined(parts, " AND ") }
     }
 
-    fn all(parts: Vec<Self>) -> Self {
+    pub fn all(parts: Vec<Self>) -> Self {
         let (mut texts, mut rows) = (Vec::new(), Vec::new());
         for part in parts {
             texts.extend(part.text);
@@ -142,13 +145,15 @@ fn joined(texts: &[String], with: &str) -> Option<String> {
     }
 }
 
-struct Compiler<'a> {
+pub(super) struct Compiler<'a> {
     targets: &'a [Target],
+    /// The bases that models have, if they are few enough to name.
+    bases: Option<&'a [String]>,
     columns: Columns,
 }
 
 impl Compiler<'_> {
-    fn condition(&self, expression: &Expression) -> Condition {
+    pub fn condition(&self, expression: &Expression) -> Condition {
         match expression {
             Expression::Everything => Condition::default(),
             Expression::Word(text) | Expression::Phrase(text) => Condition::of_text(containing(text, self.columns)),
@@ -185,6 +190,12 @@ impl Compiler<'_> {
             Key::Base | Key::License => Extent::Start,
             _ => Extent::Whole,
         };
+        if let (Key::Base, Some(bases)) = (key, self.bases) {
+            let meant = bases.iter().filter(|base| folded(base).starts_with(&value));
+            let meant: Vec<Condition> =
+                meant.filter_map(|base| having(key, base, Extent::Whole)).map(Condition::of_text).collect();
+            return if meant.is_empty() { Condition::of_text(none()) } else { Condition::any(meant) };
+        }
         if let Some(text) = having(key, &value, extent) {
             return Condition::of_text(text);
         }
@@ -286,49 +297,72 @@ fn with_hash(prefix: &str) -> Condition {
 impl Reader<'_> {
     /// The models that answer, in the order of the query; at most its limit and at most `limit_max`.
     pub fn search(&self, query: &Query, limit_max: u32) -> Result<Vec<ModelId>, CatalogError> {
-        let limit = query.limit.unwrap_or(limit_max).min(limit_max);
-        let targets = self.targets()?;
-        let compiled = |columns| Compiler { targets: &targets, columns }.condition(&query.expression);
-        let all = compiled(Columns::All);
-        let order = match query.order() {
-            Sort::Relevance => {
-                let by_name = compiled(Columns::Name);
-                let mut found = self.found(by_name.clone(), LATEST_FIRST, limit)?;
-                let left = limit.saturating_sub(u32::try_from(found.len()).unwrap_or(u32::MAX));
-                if left > 0 {
-                    found.extend(self.found(all.without(by_name), LATEST_FIRST, left)?);
-                }
-                return Ok(found);
-            }
-            Sort::Size => format!("models.file_size DESC, {BY_NAME}"),
-            // Models are registered one after the other: the order of their keys is that of their times.
-            Sort::Added | Sort::Updated => LATEST_FIRST.to_owned(),
-            // What only hubs know about their files says nothing about local ones.
-            Sort::Name | Sort::Downloads | Sort::Rating | Sort::Likes => BY_NAME.to_owned(),
-        };
-        self.found(all, &order, limit)
+        self.search_with(query, limit_max, Effort::USUAL)
     }
 
-    fn found(&self, condition: Condition, order: &str, limit: u32) -> Answer<Vec<ModelId>> {
-        let Condition { text, row } = condition;
-        let mut values = Vec::new();
-        let (from, order) = match text {
-            // The index walks in the order of its rows, from either end.
-            Some(text) => {
-                values.push(Value::Text(text));
-                let from =
-                    "model_index CROSS JOIN models ON models.id = model_index.rowid WHERE model_index MATCH ? AND";
-                (from, if order == LATEST_FIRST { "model_index.rowid DESC" } else { order })
+    pub(super) fn search_with(&self, query: &Query, limit_max: u32, effort: Effort) -> Answer<Vec<ModelId>> {
+        let limit = query.limit.unwrap_or(limit_max).min(limit_max);
+        let targets = self.targets()?;
+        let asks_base = |part: &Expression| matches!(part, Expression::Key { key: Key::Base, .. });
+        let bases = if has(&query.expression, &asks_base) { self.bases()? } else { None };
+        let compiler = |columns| Compiler { targets: &targets, bases: bases.as_deref(), columns };
+        let all = compiler(Columns::All).condition(&query.expression);
+        match query.order() {
+            Sort::Relevance => {
+                if let Some(found) = self.guessed(query, &compiler(Columns::All), limit, effort)? {
+                    return Ok(found);
+                }
+                let by_name = compiler(Columns::Name).condition(&query.expression);
+                let mut found = self.found(by_name.clone(), limit)?;
+                let left = limit.saturating_sub(u32::try_from(found.len()).unwrap_or(u32::MAX));
+                if left > 0 {
+                    found.extend(self.found(all.without(by_name), left)?);
+                }
+                Ok(found)
             }
-            None => ("models WHERE", order),
+            Sort::Size => self.in_order(query, all, Order::Size, limit, effort),
+            // Models are registered one after the other: the order of their keys is that of their times.
+            Sort::Added | Sort::Updated => self.found(all, limit),
+            // What only hubs know about their files says nothing about local ones.
+            Sort::Name | Sort::Downloads | Sort::Rating | Sort::Likes => {
+                self.in_order(query, all, Order::Name, limit, effort)
+            }
+        }
+    }
+
+    /// The models that hold a condition, the latest first. The index walks in the order of its rows, from either end.
+    pub(super) fn found(&self, condition: Condition, limit: u32) -> Answer<Vec<ModelId>> {
+        let (text, row) = match condition {
+            Condition { text: Some(text), row: None } => {
+                return Ok(self.indexed(&text, "DESC", limit)?.into_iter().map(ModelId::new).collect());
+            }
+            Condition { text, row } => (text, row.unwrap_or_else(|| Sql::new("1", Vec::new()))),
         };
-        let row = row.map(|row| {
-            values.extend(row.values);
-            format!("AND ({})", row.text)
-        });
-        values.push(Value::Integer(limit.into()));
-        let row = row.unwrap_or_default();
-        let sql = format!("SELECT models.id FROM {from} models.deleted = 0 {row} ORDER BY {order} LIMIT ?");
+        let (from, order) = match text {
+            Some(_) => (
+                "model_index CROSS JOIN models ON models.id = model_index.rowid WHERE model_index MATCH ? AND",
+                "model_index.rowid",
+            ),
+            None => ("models WHERE", "models.id"),
+        };
+        let sql =
+            format!("SELECT models.id FROM {from} models.deleted = 0 AND ({}) ORDER BY {order} DESC LIMIT ?", row.text);
+        let values = text.map(Value::Text).into_iter().chain(row.values).chain([Value::Integer(limit.into())]);
         self.all(&sql, params_from_iter(values), "models", |cells| cells.integer(0).map(ModelId::new))
+    }
+
+    /// Every base that a model has; nothing when there are too many to name.
+    fn bases(&self) -> Answer<Option<Vec<String>>> {
+        let sql =
+            "SELECT base FROM models INDEXED BY models_by_base WHERE deleted = 0 AND base > ?1 ORDER BY base LIMIT 1";
+        let mut bases: Vec<String> = Vec::new();
+        while bases.len() <= BASES_MAX {
+            let last = bases.last().map_or("", String::as_str);
+            match self.first(sql, [last], "models", |cells| cells.text(0).map(str::to_owned))? {
+                Some(next) => bases.push(next),
+                None => return Ok(Some(bases)),
+            }
+        }
+        Ok(None)
     }
 }

@@ -1,6 +1,7 @@
 //! The index against the plain meaning of a query, on catalogs and queries made at random.
 
 use super::fixture::{Store, add, digest, new_blob, new_model, read, store, verdict, write};
+use super::ordered::Effort;
 use super::{BlobRow, ModelRow, NewBlob, NewModel, OriginRow, Reader, Writer};
 use crate::base::{BlobState, EntryName, ModelId, ModelType, Timestamp};
 use crate::classify::Verdict;
@@ -230,6 +231,19 @@ fn queries() -> impl Strategy<Value = Query> {
         .prop_map(|(expression, sort, limit)| Query { expression, sort, limit })
 }
 
+/// Limits so small that every way of finding the answer is taken.
+fn efforts() -> impl Strategy<Value = Effort> {
+    let few = || prop::sample::select(vec![0, 1, 3, 100]);
+    (few(), few(), few(), prop::sample::select(vec![0, u32::MAX])).prop_map(
+        |(sorted_max, judged_max, candidates_max, guessed_max)| Effort {
+            sorted_max,
+            judged_max,
+            candidates_max: u32::try_from(candidates_max).expect("small"),
+            guessed_max,
+        },
+    )
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
@@ -238,6 +252,7 @@ proptest! {
         models in prop::collection::vec(facts(), 1..12),
         changes in prop::collection::vec(change(), 0..8),
         queries in prop::collection::vec(queries(), 12),
+        effort in efforts(),
     ) {
         let Store { catalog, folder: _folder } = store();
         write(&catalog, |writer| {
@@ -249,7 +264,9 @@ proptest! {
         for query in queries {
             let (found, expected) =
                 read(&catalog, |reader| Ok((reader.search(&query, u32::MAX)?, slow_answer(reader, &query))));
-            prop_assert_eq!(found, expected, "{}", query);
+            prop_assert_eq!(&found, &expected, "{}", query);
+            let found = read(&catalog, |reader| reader.search_with(&query, u32::MAX, effort));
+            prop_assert_eq!(found, expected, "{} with {:?}", query, effort);
         }
     }
 }

@@ -18,6 +18,11 @@ const GAP: &str = "0";
 /// Every document has it: the document that answers to nothing else.
 const EVERY: &str = "e";
 
+/// No document has it.
+const NONE: &str = "none";
+/// What names are made of, the most common first; what is not here is rarer.
+const COMMON: &str = "etaoinsrl_-. dcmuhpgfbvwykx0123456789zjq";
+
 /// The letter that tokens of a key begin with; nothing for what is not in the index.
 const fn letter(key: Key) -> Option<char> {
     match key {
@@ -52,6 +57,11 @@ pub(super) fn every() -> String {
     format!("facets : \"{EVERY}\"")
 }
 
+/// The full-text expression that finds none.
+pub(super) fn none() -> String {
+    format!("facets : \"{NONE}\"")
+}
+
 /// The full-text expression that finds a text anywhere in the columns.
 pub(super) fn containing(text: &str, columns: Columns) -> String {
     let letters: Vec<char> = folded(text).chars().collect();
@@ -65,6 +75,22 @@ pub(super) fn containing(text: &str, columns: Columns) -> String {
         Columns::All => "{name words}",
     };
     format!("{columns} : \"{}\"", tokens.join(" "))
+}
+
+/// The full-text expression of the one run of letters in a text that is likely to tell most: what contains the text
+/// answers to it, and more may.
+pub(super) fn near(text: &str, columns: Columns) -> String {
+    let letters: Vec<char> = folded(text).chars().collect();
+    let runs = letters.windows(letters.len().clamp(1, 3));
+    match runs.max_by_key(|run| run.iter().map(|letter| rarity(*letter)).sum::<usize>()) {
+        Some(run) => containing(&run.iter().collect::<String>(), columns),
+        None => every(),
+    }
+}
+
+/// How seldom a letter is met in names.
+fn rarity(letter: char) -> usize {
+    COMMON.find(letter).unwrap_or(COMMON.len())
 }
 
 /// The full-text expression that finds a value of a key; nothing for a key that is not in the index.
