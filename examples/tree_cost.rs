@@ -36,6 +36,7 @@ fn row(number: usize) -> (ModelEntry, BlobEntry) {
         sources: SourceSet::default().with(Source::Local).with(Source::Civitai),
         creator: EntryName::new(&format!("creator {}", number % 5000)).ok(),
         tags: [EntryName::new(&format!("tag {}", number % 300)).expect("valid")].into(),
+        also: [].into(),
     };
     (model, blob)
 }

@@ -250,7 +250,7 @@ fn nothing_can_be_changed_through_the_mount() {
         ("rename", fs::rename(&file, &other)),
         ("unlink", fs::remove_file(&file)),
         ("rmdir", fs::remove_dir(mount.path("comfyui/loras"))),
-        ("link", fs::hard_link(&file, &other)),
+        ("link", fs::hard_link(&file, mount.path("comfyui/b.safetensors"))),
         ("symlink", std::os::unix::fs::symlink("x", &other)),
         ("truncate", fs::File::options().write(true).truncate(true).open(&file).map(drop)),
     ];

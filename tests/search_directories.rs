@@ -186,3 +186,75 @@ fn removing_and_renaming_never_touches_a_model() {
     let _ = sandbox.run(["verify"]).success();
     mount.unmount();
 }
+
+#[test]
+fn a_hit_is_linked_into_an_application_and_taken_out_again() {
+    if fuse_or_skip() == Fuse::Skip {
+        return;
+    }
+    let sandbox = stocked();
+    let mount = sandbox.mount(&[]);
+    fs::create_dir(mount.path("search/anim")).expect("made");
+    let hit = mount.path("search/anim/animagineXLV3.safetensors");
+    let before = fs::metadata(&hit).expect("a file");
+    let linked = shell(&mount, "ln 'search/anim/animagineXLV3.safetensors' comfyui/checkpoints/favourite.safetensors");
+    assert!(linked.status.success(), "{linked:?}");
+    assert_eq!(names(&mount, "comfyui/checkpoints"), ["favourite.safetensors"], "at once");
+    let favourite = mount.path("comfyui/checkpoints/favourite.safetensors");
+    let after = fs::metadata(&favourite).expect("a file");
+    assert_eq!((after.ino(), after.nlink()), (before.ino(), before.nlink() + 1));
+    assert_eq!(fs::metadata(&hit).expect("a file").nlink(), before.nlink() + 1, "whichever name is asked");
+    assert_eq!(fs::read(&favourite).expect("readable"), lora(2));
+    assert!(names(&mount, "comfyui/loras").contains(&"animagineXLV3.safetensors".to_owned()), "where it was, too");
+
+    // It is the person's: neither a remount nor another judgement takes it away.
+    mount.unmount();
+    let mount = sandbox.mount(&[]);
+    let _ = sandbox.run(["classify", "--set", "vae", "animagineXLV3.safetensors"]).success();
+    eventually("it is a vae", VISIBLE_MAX, || names(&mount, "comfyui/vae") == ["animagineXLV3.safetensors"]);
+    assert_eq!(names(&mount, "comfyui/checkpoints"), ["favourite.safetensors"]);
+    assert_eq!(
+        fs::metadata(mount.path("comfyui/checkpoints/favourite.safetensors")).expect("a file").ino(),
+        before.ino()
+    );
+
+    fs::remove_file(mount.path("comfyui/checkpoints/favourite.safetensors")).expect("taken out");
+    assert_eq!(names(&mount, "comfyui/checkpoints"), Vec::<String>::new());
+    assert_eq!(names(&mount, "comfyui/vae"), ["animagineXLV3.safetensors"], "the model stays");
+    let other = fs::hard_link(
+        mount.path("search/anim/anime style.safetensors"),
+        mount.path("comfyui/checkpoints/favourite.safetensors"),
+    );
+    other.expect("the name is free again");
+    assert_eq!(fs::read(mount.path("comfyui/checkpoints/favourite.safetensors")).expect("readable"), lora(1));
+    mount.unmount();
+}
+
+#[test]
+fn what_cannot_be_linked_says_why() {
+    if fuse_or_skip() == Fuse::Skip {
+        return;
+    }
+    let sandbox = stocked();
+    let mount = sandbox.mount(&[]);
+    fs::create_dir(mount.path("search/anim")).expect("made");
+    let hit = mount.path("search/anim/animagineXLV3.safetensors");
+    for (to, expected) in [
+        // Its own folder shows it already; a name that is taken stays whose it is.
+        ("comfyui/loras/again.safetensors", libc::EEXIST),
+        ("comfyui/loras/Landscape.safetensors", libc::EEXIST),
+        ("by/type/lora/new.safetensors", libc::EPERM),
+        ("search/anim/new.safetensors", libc::EROFS),
+        ("comfyui/new.safetensors", libc::EROFS),
+        ("store/new.safetensors", libc::EROFS),
+        ("comfyui/checkpoints/a\nb.safetensors", libc::EINVAL),
+    ] {
+        assert_eq!(errno(fs::hard_link(&hit, mount.path(to))), Some(expected), "{to}");
+    }
+    let outside = sandbox.path("outside.safetensors");
+    assert_eq!(errno(fs::hard_link(&hit, &outside)), Some(libc::EXDEV));
+    let own = mount.path("comfyui/loras/animagineXLV3.safetensors");
+    assert_eq!(errno(fs::remove_file(own)), Some(libc::EROFS), "it is there by itself: `modelfs rm` removes it");
+    assert_eq!(names(&mount, "comfyui/checkpoints"), Vec::<String>::new());
+    mount.unmount();
+}

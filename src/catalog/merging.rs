@@ -48,6 +48,7 @@ impl Writer<'_> {
             SELECT ?2, tag, is_wanted FROM tag_decisions WHERE model_id = ?1";
         self.run(sql, [goes.id.get(), stays.id.get()])?;
         self.show_tags(stays.id)?;
+        self.take_over_homes(goes.id, stays.id)?;
         let manual = Manual {
             model_type: stays.manual.model_type.or(goes.manual.model_type),
             base: stays.manual.base.clone().or_else(|| goes.manual.base.clone()),
@@ -75,7 +76,7 @@ impl Writer<'_> {
 #[cfg(test)]
 mod tests {
     use super::super::OriginRow;
-    use super::super::fixture::{Store, name, new_blob, new_model, read, remote_blob, snapshot, store, write};
+    use super::super::fixture::{Store, name, new_blob, new_model, path, read, remote_blob, snapshot, store, write};
     use super::*;
     use crate::base::ModelType;
     use crate::tree::Source;
@@ -95,6 +96,7 @@ mod tests {
             let goes = writer.add_model(&new_model(from, "one.safetensors"))?;
             writer.set_manual(goes, &Manual { model_type: Some(ModelType::Vae), base: None })?;
             writer.decide_tags(goes, &[name("mine")], &[name("style")])?;
+            writer.choose_home(goes, &path("comfyui/vae"), &name("chosen.safetensors"), None)?;
             let into = writer.add_blob(&new_blob(2))?;
             let stays = writer.add_model(&new_model(into, "two.safetensors"))?;
             writer.decide_tags(stays, &[name("style")], &[])?;
@@ -111,6 +113,8 @@ mod tests {
         assert!(delta.blobs.iter().any(|blob| blob.id == into), "its places are others now");
         let [model] = &delta.models[..] else { panic!("one model changed: {:?}", delta.models) };
         assert!(model.id == stays && model.sources.contains(Source::HuggingFace), "{model:?}");
+        assert_eq!(model.also[..], [path("comfyui/vae")]);
+        assert!(delta.placements.iter().any(|row| row.name == name("chosen.safetensors")), "{:?}", delta.placements);
         assert_eq!(delta.gone.len(), 1);
         assert_eq!(catalog.check().expect("a check"), Vec::<String>::new());
     }

@@ -15,6 +15,7 @@ mod error;
 mod figures;
 mod guess;
 mod handle;
+mod homes;
 mod hub_answers;
 mod merging;
 mod migrations;

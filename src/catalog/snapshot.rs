@@ -5,6 +5,7 @@
 //! by index. Words that repeat (tags, bases, creators) are kept once.
 
 use super::cells::{Answer, Cells};
+use super::homes::HOMES;
 use super::reader::no_such_row;
 use super::{CatalogError, Reader};
 use crate::base::{
@@ -36,6 +37,7 @@ struct Words {
     names: HashSet<EntryName>,
     bases: HashMap<Box<str>, BaseModel>,
     no_tags: Arc<[EntryName]>,
+    no_homes: Arc<[RelativePath]>,
 }
 
 impl Words {
@@ -59,6 +61,10 @@ impl Words {
 
     fn tags(&self, tags: Vec<EntryName>) -> Arc<[EntryName]> {
         if tags.is_empty() { self.no_tags.clone() } else { tags.into() }
+    }
+
+    fn homes(&self, homes: Vec<RelativePath>) -> Arc<[RelativePath]> {
+        if homes.is_empty() { self.no_homes.clone() } else { homes.into() }
     }
 }
 
@@ -160,17 +166,20 @@ impl Reader<'_> {
         let tag = |cells: Cells<'_>| Ok((cells.integer(0)?, cells.parsed(1, |text| words.name(text))?));
         let tags = self.all("SELECT model_id, tag FROM tags ORDER BY model_id, tag", [], "tags", tag)?;
         let mut tags = tags.into_iter().peekable();
+        let home = |cells: Cells<'_>| Ok((cells.integer(0)?, cells.relative_path(1)?));
+        let sql = format!("{HOMES} ORDER BY model_homes.model_id, directories.path");
+        let mut homes = self.all(&sql, [], "model_homes", home)?.into_iter().peekable();
         self.all(&format!("{MODEL} WHERE deleted = 0 ORDER BY id"), [], "models", |cells| {
-            let own = rows_of(&mut tags, cells.integer(0)?);
-            read_model(cells, words, own)
+            let id = cells.integer(0)?;
+            read_model(cells, words, rows_of(&mut tags, id), rows_of(&mut homes, id))
         })
     }
 
     fn models_with_tags(&self, which: &str, params: impl Params) -> Answer<Vec<ModelEntry>> {
         let mut words = Words::default();
         self.all(&format!("{MODEL} {which}"), params, "models", |cells| {
-            let tags = self.tags_of(cells.integer(0)?)?;
-            read_model(cells, &mut words, tags)
+            let id = cells.integer(0)?;
+            read_model(cells, &mut words, self.tags_of(id)?, self.chosen_homes(id)?)
         })
     }
 
@@ -231,7 +240,12 @@ fn rows_of<T>(rows: &mut Peekable<std::vec::IntoIter<(i64, T)>>, key: i64) -> Ve
     std::iter::from_fn(|| rows.next_if(|(owner, _)| *owner == key)).map(|(_, row)| row).collect()
 }
 
-fn read_model(cells: Cells<'_>, words: &mut Words, tags: Vec<EntryName>) -> Answer<ModelEntry> {
+fn read_model(
+    cells: Cells<'_>,
+    words: &mut Words,
+    tags: Vec<EntryName>,
+    homes: Vec<RelativePath>,
+) -> Answer<ModelEntry> {
     Ok(ModelEntry {
         id: ModelId::new(cells.integer(0)?),
         blob: BlobId::new(cells.integer(1)?),
@@ -241,6 +255,7 @@ fn read_model(cells: Cells<'_>, words: &mut Words, tags: Vec<EntryName>) -> Answ
         sources: cells.sources(5)?,
         creator: cells.optional(6, |text| words.name(text))?,
         tags: words.tags(tags),
+        also: words.homes(homes),
     })
 }
 

@@ -185,8 +185,8 @@ impl Core {
         found.is_some_and(|found| places.contains(&found.as_str()))
     }
 
-    /// Lets the library change a directory, for its owner; only queries and hubs can be changed yet.
-    fn change<T>(
+    /// Lets the library change a directory, for its owner. Names under `by/` cannot be given or taken away at all.
+    fn decide<T>(
         &self,
         request: &Request,
         parent: KernelIno,
@@ -194,8 +194,8 @@ impl Core {
         change: impl FnOnce(&dyn Backend, InodeNo, &str) -> Result<T, Fault>,
     ) -> Result<T, Errno> {
         let directory = KernelNode::from_kernel(parent).ok_or(Errno::ENOENT)?.ino();
-        if !self.is_in(parent, CHANGED) {
-            return Err(Errno::EROFS);
+        if self.is_in(parent, FACTS_ONLY) {
+            return Err(Errno::EPERM);
         }
         if request.uid() != self.owner.uid && request.uid() != 0 {
             return Err(Errno::EPERM);
@@ -208,18 +208,15 @@ impl Core {
         })
     }
 
-    /// As `change`, for what takes names away. Those under `by/` cannot be removed at all, others not yet.
-    fn remove(
-        &self,
-        request: &Request,
-        parent: KernelIno,
-        name: &OsStr,
-        change: impl FnOnce(&dyn Backend, InodeNo, &str) -> Result<(), Fault>,
-    ) -> Result<(), Errno> {
-        if self.is_in(parent, FACTS_ONLY) {
-            return Err(Errno::EPERM);
+    fn reply_entry(&self, found: Result<Attributes, Errno>, reply: ReplyEntry) {
+        match found {
+            Ok(of) => {
+                let (node, attr) = self.entry(&of);
+                let lifetimes = attributes::lifetimes(of.kind, node);
+                reply.entry_with_ttls(&lifetimes.attributes, &lifetimes.name, &attr, GENERATION);
+            }
+            Err(errno) => reply.error(errno),
         }
-        self.change(request, parent, name, change)
     }
 }
 
@@ -280,10 +277,7 @@ impl Filesystem for Adapter {
         let directory = KernelNode::from_kernel(parent);
         // Names that are not UTF-8 are not ours.
         let found = directory.zip(name.to_str()).and_then(|(node, name)| self.0.backend.lookup(node.ino(), name));
-        let Some(of) = found else { return reply.error(Errno::ENOENT) };
-        let (node, attr) = self.0.entry(&of);
-        let lifetimes = attributes::lifetimes(of.kind, node);
-        reply.entry_with_ttls(&lifetimes.attributes, &lifetimes.name, &attr, GENERATION);
+        self.0.reply_entry(found.ok_or(Errno::ENOENT), reply);
     }
 
     fn getattr(&self, _request: &Request, ino: KernelIno, _handle: Option<FileHandle>, reply: ReplyAttr) {
@@ -526,23 +520,20 @@ impl Filesystem for Adapter {
     }
 
     fn mkdir(&self, request: &Request, parent: KernelIno, name: &OsStr, _mode: u32, _umask: u32, reply: ReplyEntry) {
-        match self.0.change(request, parent, name, |backend, parent, name| backend.make_directory(parent, name)) {
-            Ok(of) => {
-                let (node, attr) = self.0.entry(&of);
-                let lifetimes = attributes::lifetimes(of.kind, node);
-                reply.entry_with_ttls(&lifetimes.attributes, &lifetimes.name, &attr, GENERATION);
-            }
-            Err(errno) => reply.error(errno),
+        if !self.0.is_in(parent, CHANGED) {
+            return reply.error(Errno::EROFS);
         }
+        let made = self.0.decide(request, parent, name, |backend, parent, name| backend.make_directory(parent, name));
+        self.0.reply_entry(made, reply);
     }
 
     fn unlink(&self, request: &Request, parent: KernelIno, name: &OsStr, reply: ReplyEmpty) {
-        let done = self.0.remove(request, parent, name, |backend, parent, name| backend.remove_name(parent, name));
+        let done = self.0.decide(request, parent, name, |backend, parent, name| backend.remove_name(parent, name));
         reply_empty(done, reply);
     }
 
     fn rmdir(&self, request: &Request, parent: KernelIno, name: &OsStr, reply: ReplyEmpty) {
-        let done = self.0.remove(request, parent, name, |backend, parent, name| backend.remove_directory(parent, name));
+        let done = self.0.decide(request, parent, name, |backend, parent, name| backend.remove_directory(parent, name));
         reply_empty(done, reply);
     }
 
@@ -560,7 +551,7 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let done = self.0.remove(request, parent, name, |backend, parent, name| {
+        let done = self.0.decide(request, parent, name, |backend, parent, name| {
             let to = KernelNode::from_kernel(new_parent).zip(new_name.to_str());
             let exchanges = flags.contains(RenameFlags::RENAME_EXCHANGE);
             match to.filter(|_| !exchanges) {
@@ -571,8 +562,10 @@ impl Filesystem for Adapter {
         reply_empty(done, reply);
     }
 
-    fn link(&self, _request: &Request, _ino: KernelIno, _new_parent: KernelIno, _new_name: &OsStr, reply: ReplyEntry) {
-        reply.error(Errno::EROFS);
+    fn link(&self, request: &Request, ino: KernelIno, parent: KernelIno, name: &OsStr, reply: ReplyEntry) {
+        let file = KernelNode::from_kernel(ino).map_or(InodeNo::ROOT, KernelNode::ino);
+        let made = self.0.decide(request, parent, name, |backend, parent, name| backend.link(file, parent, name));
+        self.0.reply_entry(made, reply);
     }
 
     fn create(

@@ -61,6 +61,7 @@ pub trait Backend: Send + Sync + 'static {
     fn make_directory(&self, parent: InodeNo, name: &str) -> Result<Attributes, Fault>;
     fn remove_directory(&self, parent: InodeNo, name: &str) -> Result<(), Fault>;
     fn remove_name(&self, parent: InodeNo, name: &str) -> Result<(), Fault>;
+    fn link(&self, file: InodeNo, directory: InodeNo, name: &str) -> Result<Attributes, Fault>;
     fn rename(&self, parent: InodeNo, name: &str, new_parent: InodeNo, new_name: &str) -> Result<(), Fault>;
 
     fn is_resident(&self, blob: BlobId) -> bool;
@@ -134,6 +135,10 @@ impl Backend for Mounted {
 
     fn remove_name(&self, parent: InodeNo, name: &str) -> Result<(), Fault> {
         Self::remove_name(self, parent, name)
+    }
+
+    fn link(&self, file: InodeNo, directory: InodeNo, name: &str) -> Result<Attributes, Fault> {
+        Self::link(self, file, directory, name)
     }
 
     fn rename(&self, parent: InodeNo, name: &str, new_parent: InodeNo, new_name: &str) -> Result<(), Fault> {

@@ -244,6 +244,10 @@ impl Backend for Fake {
         Err(Fault::new(FaultKind::ReadOnly, "nothing changes here", ""))
     }
 
+    fn link(&self, _file: InodeNo, _directory: InodeNo, _name: &str) -> Result<Attributes, Fault> {
+        Err(Fault::new(FaultKind::ReadOnly, "nothing changes here", ""))
+    }
+
     fn rename(&self, _parent: InodeNo, _name: &str, _to: InodeNo, _new_name: &str) -> Result<(), Fault> {
         Err(Fault::new(FaultKind::ReadOnly, "nothing changes here", ""))
     }

@@ -112,6 +112,57 @@ impl Shelf {
         self.place_at(w, model, &gained)
     }
 
+    /// Puts a model in a directory by hand, under a name that nothing else has there.
+    pub(super) fn put_model(
+        &mut self,
+        w: &mut Writer<'_>,
+        model: ModelId,
+        directory: &RelativePath,
+        name: &EntryName,
+    ) -> Result<(), CatalogError> {
+        let stem = self.stem_in(directory, name);
+        if w.is_taken(directory, name.as_str(), stem.as_deref(), Occupant::Model(model))? {
+            return Err(CatalogError::Conflict { what: format!("there is a {name} in {directory} already") });
+        }
+        w.choose_home(model, directory, name, stem.as_deref())?;
+        self.touch(w, Some(directory))
+    }
+
+    /// Takes a model out of a directory that it was put in by hand; says whether it was.
+    pub(super) fn take_model_out(
+        &mut self,
+        w: &mut Writer<'_>,
+        model: ModelId,
+        directory: &RelativePath,
+    ) -> Result<bool, CatalogError> {
+        let Some(entry) = w.model_entry(model)? else { return Ok(false) };
+        let sha256 = w.blob_entry(entry.blob)?.and_then(|blob| blob.sha256);
+        // A marked name is nobody else's: the chosen one is free from now on.
+        let marked =
+            (0..NAME_ATTEMPTS_MAX).map(|attempt| tree::marked_name(&entry.name, sha256.as_ref(), model, attempt));
+        for name in marked {
+            let stem = self.stem_in(directory, &name);
+            if w.is_taken(directory, name.as_str(), stem.as_deref(), Occupant::Model(model))? {
+                continue;
+            }
+            let was_put = w.leave_home(model, directory, &name, stem.as_deref())?;
+            if was_put {
+                self.touch(w, Some(directory))?;
+            }
+            return Ok(was_put);
+        }
+        Ok(false)
+    }
+
+    /// What must differ between names of a directory beside the names.
+    fn stem_in(&self, directory: &RelativePath, name: &EntryName) -> Option<String> {
+        let mut parts = directory.as_str().splitn(2, '/');
+        let (target, rest) = (parts.next()?, parts.next()?);
+        let target = self.targets.iter().find(|known| known.name.as_str() == target)?;
+        let folder = target.folders.iter().find(|folder| folder.path.as_str() == rest)?;
+        (folder.matching == FolderMatch::Stem).then(|| tree::stem_key(name).to_owned())
+    }
+
     /// Places everything in an application that was just enabled.
     pub(super) fn place_target(&mut self, w: &mut Writer<'_>, name: &str) -> Result<(), CatalogError> {
         self.lay_out(w)?;

@@ -80,7 +80,7 @@ impl<'a> SharedFacts<'a> {
     }
 }
 
-/// The homes of a model but those of its creator and tags.
+/// The homes of a model but those of its creator and tags, and those that a person chose.
 pub(super) fn shared_homes(facts: &SharedFacts<'_>, targets: &[Target]) -> Vec<Home> {
     let base = facts.base.map(BaseModel::as_str);
     let mut homes = Vec::new();
@@ -102,11 +102,12 @@ pub(super) fn shared_homes(facts: &SharedFacts<'_>, targets: &[Target]) -> Vec<H
     without_repeats(homes)
 }
 
-/// A word of one model that leads to a directory of its own.
+/// A word of one model that leads to a directory of its own, or such a directory.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum OwnWord<'a> {
     Creator(&'a EntryName),
     Tag(&'a EntryName),
+    Chosen(&'a RelativePath),
 }
 
 impl OwnWord<'_> {
@@ -114,12 +115,14 @@ impl OwnWord<'_> {
         match self {
             Self::Creator(creator) => format!("by/creator/{creator}"),
             Self::Tag(tag) => format!("by/tag/{tag}"),
+            Self::Chosen(directory) => directory.to_string(),
         }
     }
 }
 
 pub(super) fn own_words(model: &ModelEntry) -> impl Iterator<Item = OwnWord<'_>> {
-    model.creator.iter().map(OwnWord::Creator).chain(model.tags.iter().map(OwnWord::Tag))
+    let words = model.creator.iter().map(OwnWord::Creator).chain(model.tags.iter().map(OwnWord::Tag));
+    words.chain(model.also.iter().map(OwnWord::Chosen))
 }
 
 fn without_repeats(homes: Vec<Home>) -> Vec<Home> {
@@ -254,6 +257,7 @@ mod tests {
             sources: SourceSet::default().with(Source::Local),
             creator: None,
             tags: [].into(),
+            also: [].into(),
         }
     }
 
@@ -268,6 +272,7 @@ mod tests {
         lora.sources = SourceSet::default().with(Source::Civitai).with(Source::Local);
         lora.creator = Some(name("ann"));
         lora.tags = [name("anime"), name("anime"), name("old")].into();
+        lora.also = [path("comfyui/loras"), path("comfyui/vae")].into();
         let homes = homes_of_model(&lora, &blob(BlobState::Partial), &builtin_targets());
         let expected = [
             "comfyui/loras",
@@ -283,6 +288,7 @@ mod tests {
             "by/creator/ann",
             "by/tag/anime",
             "by/tag/old",
+            "comfyui/vae",
         ];
         assert_eq!(directories(&homes), expected);
         assert_eq!((homes[0].matching, homes[1].matching), (FolderMatch::Relative, FolderMatch::Stem));

@@ -93,6 +93,8 @@ pub struct ModelEntry {
     pub sources: SourceSet,
     pub creator: Option<EntryName>,
     pub tags: Arc<[EntryName]>,
+    /// Directories that a person put it in, beside those that follow from the rest.
+    pub also: Arc<[RelativePath]>,
 }
 
 /// A folder of several files that belong together, or a registered repository.

@@ -138,8 +138,9 @@ fn base() -> impl Strategy<Value = Option<BaseModel>> {
 fn any_model() -> impl Strategy<Value = ModelEntry> {
     let id = prop_oneof![20 => 1i64..7, 1 => select(vec![0, i64::MIN, i64::MAX])];
     let facts = (select(MODEL_NAMES.to_vec()), select(MODEL_TYPES.to_vec()), base(), sources());
-    (id, 1i64..8, facts, any::<bool>(), vec(select(vec!["x", "y"]), 0..3)).prop_map(
-        |(id, blob, (text, model_type, base, sources), creator, tags)| ModelEntry {
+    let also = vec(select(vec!["app/models/user", "app/_unsorted", "app/ckpts", "alone"]), 0..2);
+    (id, 1i64..8, facts, any::<bool>(), vec(select(vec!["x", "y"]), 0..3), also).prop_map(
+        |(id, blob, (text, model_type, base, sources), creator, tags, also)| ModelEntry {
             id: ModelId::new(id),
             blob: BlobId::new(blob),
             name: name(text),
@@ -148,6 +149,7 @@ fn any_model() -> impl Strategy<Value = ModelEntry> {
             sources,
             creator: creator.then(|| name("ann")),
             tags: tags.into_iter().map(name).collect(),
+            also: also.into_iter().map(path).collect(),
         },
     )
 }
@@ -286,6 +288,7 @@ fn one_model() -> Snapshot {
         sources: SourceSet::default().with(Source::Local),
         creator: None,
         tags: [].into(),
+        also: [].into(),
     };
     let blob = BlobEntry {
         id: BlobId::new(1),

@@ -14,6 +14,7 @@ mod keeper;
 mod live;
 mod namespace;
 mod opening;
+mod placing;
 mod queries;
 mod registering;
 mod searches;

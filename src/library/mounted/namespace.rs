@@ -239,13 +239,15 @@ impl Mounted {
         }
     }
 
-    /// Takes an answer out of the directory of one query.
+    /// Takes an answer out of the directory of one query, or a model out of a folder that it was put in by hand.
     pub fn remove_name(&self, parent: InodeNo, name: &str) -> Result<(), Fault> {
         if self.inner.hits.is_ours(parent) {
             return self.inner.hits.hide_in(parent, name);
         }
-        let place = self.inner.searches.place(parent).ok_or_else(read_only)?;
-        self.inner.searches.hide(place, name)
+        match self.inner.searches.place(parent) {
+            Some(place) => self.inner.searches.hide(place, name),
+            None => self.remove_link(parent, name),
+        }
     }
 
     /// The directory of a hub in that of a query, unless a refinement has its name.

@@ -198,6 +198,7 @@ mod tests {
             sources: SourceSet::default(),
             creator: None,
             tags: [].into(),
+            also: [].into(),
         };
         Tree::new(Snapshot {
             blobs: (1..10).map(blob).collect(),

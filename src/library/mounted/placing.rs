@@ -1,0 +1,91 @@
+//! Models that a person puts in a folder of an application, and takes out again: `ln` and `rm` in the mount.
+//!
+//! Invariants: only a name that was given by hand is taken away, and never a model; when a call returns, the tree of this
+//! process shows it. Not here: where models are shown by themselves (`tree::homes`).
+
+use super::super::LibraryError;
+use super::super::shelf::Shelf;
+use super::Mounted;
+use super::namespace::read_only;
+use crate::base::{BlobId, EntryName, Fault, FaultKind, InodeNo, ModelId, RelativePath};
+use crate::catalog::{CatalogError, Reader};
+use crate::tree::{self, Attributes};
+
+impl Mounted {
+    /// Shows a model in one more folder of an application.
+    pub fn link(&self, file: InodeNo, directory: InodeNo, name: &str) -> Result<Attributes, Fault> {
+        let name = EntryName::new(name).map_err(|error| {
+            Fault::new(FaultKind::Invalid, format!("a file cannot be called so: {error}"), "choose another name")
+        })?;
+        let folder = self.folder_of_application(directory)?;
+        let blob = file.blob().ok_or_else(no_model)?;
+        self.put(blob, &folder, &name).map_err(|error| error.fault())?;
+        self.lookup(directory, name.as_str())
+            .ok_or_else(|| Fault::new(FaultKind::NotFound, format!("{name} was taken out of {folder} again"), ""))
+    }
+
+    fn put(&self, blob: BlobId, folder: &RelativePath, name: &EntryName) -> Result<(), LibraryError> {
+        let library = &self.inner.library;
+        library.catalog().write(library.now(), |w| {
+            let model = model_of(w, blob)?;
+            let mut shelf = Shelf::begin(w)?;
+            if shelf.homes_of(w, model)?.iter().any(|home| home.directory == *folder) {
+                let what = format!("the model is in {folder} already, under another name");
+                return Err(LibraryError::Part(Fault::new(FaultKind::Exists, what, "a folder shows a model once")));
+            }
+            Ok(shelf.put_model(w, model, folder, name)?)
+        })?;
+        Ok(self.inner.current.refresh()?)
+    }
+
+    /// Takes away a name that was given by hand.
+    pub(super) fn remove_link(&self, directory: InodeNo, name: &str) -> Result<(), Fault> {
+        let folder = self.folder_of_application(directory)?;
+        let found = self.tree().lookup(directory, name);
+        let found =
+            found.ok_or_else(|| Fault::new(FaultKind::NotFound, format!("there is no `{name}` in {folder}"), ""))?;
+        let blob = found.ino.blob().ok_or_else(read_only)?;
+        self.take_out(blob, &folder).map_err(|error| error.fault())
+    }
+
+    fn take_out(&self, blob: BlobId, folder: &RelativePath) -> Result<(), LibraryError> {
+        let library = &self.inner.library;
+        library.catalog().write(library.now(), |w| {
+            let model = model_of(w, blob)?;
+            let (Some(mut entry), Some(content)) = (w.model_entry(model)?, w.blob_entry(blob)?) else {
+                return Err(LibraryError::Part(read_only()));
+            };
+            // One that would be there by itself stays there.
+            entry.also = [].into();
+            let by_itself = tree::homes_of_model(&entry, &content, &w.targets()?);
+            let mut shelf = Shelf::begin(w)?;
+            if by_itself.iter().any(|home| home.directory == *folder) || !shelf.take_model_out(w, model, folder)? {
+                return Err(LibraryError::Part(read_only()));
+            }
+            Ok(())
+        })?;
+        Ok(self.inner.current.refresh()?)
+    }
+
+    /// The path of a directory inside an application's, but not of one inside a bundle.
+    fn folder_of_application(&self, directory: InodeNo) -> Result<RelativePath, Fault> {
+        let path = self.tree().path_of_directory(directory).ok_or_else(read_only)?;
+        let (first, rest) = path.as_str().split_once('/').ok_or_else(read_only)?;
+        let is_folder = self.inner.library.catalog().read(|reader| {
+            let known = reader.targets()?.into_iter().any(|target| target.enabled && target.name.as_str() == first);
+            Ok::<_, CatalogError>(known && !rest.is_empty() && reader.is_plain_directory(&path)?)
+        });
+        if is_folder.map_err(|error| error.fault())? { Ok(path) } else { Err(read_only()) }
+    }
+}
+
+fn model_of(reader: &Reader<'_>, blob: BlobId) -> Result<ModelId, LibraryError> {
+    let models = reader.models_of_blob(blob)?;
+    let model = models.iter().find(|model| !model.deleted);
+    model.map(|model| model.id).ok_or_else(|| LibraryError::Part(no_model()))
+}
+
+fn no_model() -> Fault {
+    let what = "only a model can be put in a folder of an application";
+    Fault::new(FaultKind::NotPermitted, what, "link the model that the file belongs to")
+}
