@@ -58,7 +58,7 @@ const ROLES: &[(&str, Role)] = &[
     (".lora_b", Role::Up),
     (".hada_w1_b", Role::Down),
     (".hada_w1_a", Role::Up),
-    (".diff", Role::Down),
+    (".diff", Role::Whole),
     (".lokr_w1", Role::Outer),
     (".lokr_w1_a", Role::OuterUp),
     (".lokr_w1_b", Role::OuterDown),
@@ -71,6 +71,8 @@ const ROLES: &[(&str, Role)] = &[
 enum Role {
     Down,
     Up,
+    /// The change itself, not split: it reads and writes.
+    Whole,
     /// The two factors of a Kronecker product, whole or split once more.
     Outer,
     OuterUp,
@@ -96,6 +98,10 @@ pub(super) fn modules<'a>(file: &Unwrapped<'a>) -> Index<'a> {
         match role {
             None => entries.push(Entry::computed(module_name(module, ""), own, tensor)),
             Some(Role::Down) => entries.push(Entry::computed(module_name(module, ".down"), own, tensor)),
+            Some(Role::Whole) => {
+                entries.push(Entry::computed(module_name(module, ".down"), own.clone(), tensor));
+                entries.push(Entry::computed(module_name(module, ".up"), own, tensor));
+            }
             Some(Role::Up) => entries.push(Entry::computed(module_name(module, ".up"), own, tensor)),
             Some(role) => {
                 let product = products.entry(module_name(module, "")).or_insert((Factors::default(), tensor));
@@ -137,7 +143,8 @@ fn module_name(name: &str, ending: &str) -> String {
     }
     let mut module = String::with_capacity(word.len() + rest.len() + ending.len());
     module.push_str(word);
-    for (number, part) in rest.split('.').enumerate() {
+    // An old library put adapters into the processor of an attention.
+    for (number, part) in rest.split('.').filter(|part| *part != "processor").enumerate() {
         if number > 0 {
             module.push('_');
         }
@@ -158,7 +165,7 @@ impl Factors {
             Role::Inner => self.inner = [first, second],
             Role::InnerUp => self.inner[0] = first,
             Role::InnerDown => self.inner[1] = second,
-            Role::Down | Role::Up => {}
+            Role::Down | Role::Up | Role::Whole => {}
         }
     }
 
@@ -194,6 +201,7 @@ mod tests {
             "lora_transformer_down_blocks_0_attn2_to_k.lora_down.weight",
             "lora_unet__down_blocks_0_attn2_to_k.lora_down.weight",
             "down_blocks.0.attn2.to_k.lora.down.weight",
+            "unet.down_blocks.0.attn2.processor.to_k_lora.down.weight",
         ] {
             let header = header(&[(name, &[8, 768])]);
             let index = modules(&Unwrapped::new(&header));

@@ -77,7 +77,9 @@ fn describe(part: &Part<'_>, metadata: &mut Vec<(String, String)>) {
         }
     };
     let file = part.path.rsplit('/').next().unwrap_or(part.path);
-    if matches!(part.path, "modules.json" | "config_sentence_transformers.json") {
+    // How the vectors of the words become one: only models of sentences have that.
+    let pooling = || part.path.strip_suffix("_Pooling/config.json").is_some_and(|number| number.parse::<u8>().is_ok());
+    if matches!(part.path, "modules.json" | "config_sentence_transformers.json") || pooling() {
         note("sentence_transformers", file);
     }
     let Some(json) = part.json.filter(|json| json.len() <= JSON_BYTES_MAX) else { return };

@@ -24,6 +24,9 @@ const SHOWN_BYTES_MAX: usize = 80;
 /// A word found in a folder of the user counts for less than in the name of the file.
 const FOLDER_WORD_FACTOR: f32 = 0.65;
 
+/// Dictionaries of unknown names that are looked into, one inside the other. More than two are not seen.
+const WRAPPERS_MAX: usize = 2;
+
 /// Names of a file inside its own metadata.
 const TITLE_KEYS: &[&str] = &["ss_output_name", "modelspec.title", "general.name"];
 
@@ -54,26 +57,32 @@ struct Facts<'a> {
 
 /// Every rule that holds, in the order of the rules.
 pub(super) fn claims<'r>(rules: &'r Rules, evidence: &Evidence<'_>) -> Vec<Claim<'r>> {
-    let facts = Facts::new(rules, evidence);
-    let mut claims: Vec<Claim<'r>> = Vec::new();
-    let mut decided: HashSet<&str> = HashSet::new();
-    for rule in &rules.rules {
-        if rule.group.as_deref().is_some_and(|group| decided.contains(group)) || !follows(rules, rule, &claims) {
-            continue;
+    recognised(rules, evidence).1
+}
+
+/// The facts under names that some rule knows, and what holds of them.
+fn recognised<'r, 'a>(rules: &'r Rules, evidence: &Evidence<'a>) -> (Facts<'a>, Vec<Claim<'r>>) {
+    let mut facts = Facts::new(rules, evidence);
+    let mut claims = facts.claims(rules);
+    for _ in 0..WRAPPERS_MAX {
+        if claims.iter().any(|claim| claim.model_type.is_some() && claim.method == Method::Tensors) {
+            break;
         }
-        let Some((saw, method)) = facts.fires(rule) else { continue };
-        let claim = facts.claim(rule, saw, method);
-        if let Some(group) = rule.group.as_deref() {
-            decided.insert(group);
+        // Savers wrap a model into one dictionary under a name of their own.
+        let Some(inner) = facts.file.as_ref().and_then(Unwrapped::inner) else { break };
+        let unwrapped = facts.of(inner);
+        let found = unwrapped.claims(rules);
+        if found.len() > claims.len() {
+            claims = found;
         }
-        claims.push(claim);
+        facts = unwrapped;
     }
-    claims
+    (facts, claims)
 }
 
 /// Rules by tensors that did not fire although their first condition holds, in the order of the rules.
 pub(super) fn near_misses(rules: &Rules, evidence: &Evidence<'_>) -> Vec<NearMiss> {
-    let facts = Facts::new(rules, evidence);
+    let (facts, _) = recognised(rules, evidence);
     let by_tensors = rules.rules.iter().filter(|rule| rule.method == Method::Tensors);
     by_tensors
         .filter_map(|rule| {
@@ -130,6 +139,28 @@ impl<'a> Facts<'a> {
             index: OnceCell::new(),
             modules: OnceCell::new(),
         }
+    }
+
+    /// The same with the names of tensors that lie in a wrapper.
+    fn of(self, file: Unwrapped<'a>) -> Self {
+        Self { file: Some(file), index: OnceCell::new(), modules: OnceCell::new(), ..self }
+    }
+
+    fn claims<'r>(&self, rules: &'r Rules) -> Vec<Claim<'r>> {
+        let mut claims: Vec<Claim<'r>> = Vec::new();
+        let mut decided: HashSet<&str> = HashSet::new();
+        for rule in &rules.rules {
+            if rule.group.as_deref().is_some_and(|group| decided.contains(group)) || !follows(rules, rule, &claims) {
+                continue;
+            }
+            let Some((saw, method)) = self.fires(rule) else { continue };
+            let claim = self.claim(rule, saw, method);
+            if let Some(group) = rule.group.as_deref() {
+                decided.insert(group);
+            }
+            claims.push(claim);
+        }
+        claims
     }
 
     /// What the rule saw, or nothing when one of its conditions does not hold.

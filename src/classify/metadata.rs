@@ -9,10 +9,25 @@ use crate::formats::Header;
 /// Longest part of a value that is compared; tag counts are longer and their frequent words come early enough.
 const COMPARED_BYTES_MAX: usize = 64 << 10;
 
-/// `key` or `key = value`, where the value may have wildcards.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Key {
+    Exact(Box<str>),
+    Like(Pattern),
+}
+
+impl Key {
+    fn fits(&self, key: &str) -> bool {
+        match self {
+            Self::Exact(known) => **known == *key,
+            Self::Like(pattern) => pattern.matches(key),
+        }
+    }
+}
+
+/// `key` or `key = value`, where both may have wildcards.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct MetaTest {
-    key: Box<str>,
+    key: Key,
     value: Option<Pattern>,
 }
 
@@ -25,14 +40,18 @@ impl MetaTest {
         if key.trim().is_empty() {
             return Err("a metadata key is empty".to_owned());
         }
-        Ok(Self { key: key.trim().into(), value })
+        let key = match key.trim() {
+            exact if !exact.contains('*') => Key::Exact(exact.into()),
+            like => Key::Like(Pattern::parse(like)?),
+        };
+        Ok(Self { key, value })
     }
 
     /// The key and value it is true of.
     pub(super) fn find<'a>(&self, pairs: &'a [(String, String)]) -> Option<(&'a str, &'a str)> {
         pairs
             .iter()
-            .filter(|(key, value)| **key == *self.key && !value.is_empty())
+            .filter(|(key, value)| self.key.fits(key) && !value.is_empty())
             .find(|(_, value)| self.value.as_ref().is_none_or(|pattern| pattern.matches(&comparable(value))))
             .map(|(key, value)| (key.as_str(), value.as_str()))
     }
@@ -84,6 +103,8 @@ mod tests {
             ("b", false),
             ("empty", false),
             ("twice = y", true),
+            ("tw*e = y", true),
+            ("*x", false),
         ] {
             assert_eq!(MetaTest::parse(text).expect(text).find(&header.metadata).is_some(), expected, "{text}");
         }

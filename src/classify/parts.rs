@@ -41,6 +41,9 @@ const ENCODER_SHARED: &[&str] = &[
     "te.",
 ];
 
+/// Tensors of a packed file that belong to no module, and are no part of a wrapped one.
+const PACKING_MARKS: &[&str] = &["scaled_fp8"];
+
 /// Tensors a prefix must have before it counts as a part.
 const PART_TENSORS_MIN: usize = 2;
 
@@ -51,8 +54,11 @@ pub(super) struct Unwrapped<'a> {
 
 impl<'a> Unwrapped<'a> {
     pub(super) fn new(header: &'a Header) -> Self {
+        let named = |tensor: &'a Tensor| (&*tensor.name, tensor);
+        let marks: Vec<(&str, &Tensor)> =
+            header.tensors.iter().filter(|tensor| PACKING_MARKS.contains(&&*tensor.name)).map(named).collect();
         let mut names: Vec<(&str, &Tensor)> =
-            header.tensors.iter().map(|tensor| (&*tensor.name, tensor)).filter(|(name, _)| !name.is_empty()).collect();
+            header.tensors.iter().map(named).filter(|(name, _)| !name.is_empty() && !is_side_tensor(name)).collect();
         // Two wrappers inside each other are usual (`state_dict` of a wrapped module); more are not.
         for _ in 0..3 {
             let before = names.first().map_or(0, |(name, _)| name.len());
@@ -61,8 +67,17 @@ impl<'a> Unwrapped<'a> {
                 break;
             }
         }
-        names.retain(|(name, _)| !is_side_tensor(name));
+        names.extend(marks);
         Self { names }
+    }
+
+    /// What lies in the one dictionary that holds everything, when there is one.
+    pub(super) fn inner(&self) -> Option<Self> {
+        let (first, _) = self.names.first()?;
+        let wrapper = &first[..=first.find('.')?];
+        let names: Option<Vec<_>> =
+            self.names.iter().map(|(name, tensor)| Some((name.strip_prefix(wrapper)?, *tensor))).collect();
+        Some(Self { names: names? })
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = (&'a str, &'a Tensor)> {

@@ -7,6 +7,7 @@ pub mod downloading;
 pub mod fake_civitai;
 pub mod fake_hub;
 pub mod fake_modelscope;
+pub mod labelled;
 pub mod mounted;
 pub mod python;
 pub mod samples;

@@ -16,6 +16,13 @@ pub enum Meta<'a> {
 
 /// The bytes of a file.
 pub fn bytes(seed: &str, tensors: &[Tensor], metadata: &[(&str, Meta)]) -> Vec<u8> {
+    let (mut file, data_bytes) = header(tensors, metadata);
+    file.append(&mut noise(seed, usize::try_from(data_bytes).expect("a small file")));
+    file
+}
+
+/// Everything before the weights, and how many bytes those have.
+pub fn header(tensors: &[Tensor], metadata: &[(&str, Meta)]) -> (Vec<u8>, u64) {
     let mut file = b"GGUF".to_vec();
     file.extend_from_slice(&3u32.to_le_bytes());
     file.extend_from_slice(&(tensors.len() as u64).to_le_bytes());
@@ -24,7 +31,7 @@ pub fn bytes(seed: &str, tensors: &[Tensor], metadata: &[(&str, Meta)]) -> Vec<u
         text(&mut file, key);
         write_value(&mut file, value);
     }
-    let mut end = 0;
+    let mut end = 0u64;
     for tensor in tensors {
         let (number, values_per_block, bytes_per_block) = type_of(&tensor.dtype);
         let innermost = *tensor.shape.last().expect("a shape");
@@ -35,13 +42,12 @@ pub fn bytes(seed: &str, tensors: &[Tensor], metadata: &[(&str, Meta)]) -> Vec<u
             file.extend_from_slice(&length.to_le_bytes());
         }
         file.extend_from_slice(&number.to_le_bytes());
-        file.extend_from_slice(&(end as u64).to_le_bytes());
+        file.extend_from_slice(&end.to_le_bytes());
         let stored_bytes = tensor.values() / values_per_block * bytes_per_block;
-        end = (end + usize::try_from(stored_bytes).expect("a small file")).next_multiple_of(ALIGNMENT);
+        end = (end + stored_bytes).next_multiple_of(ALIGNMENT as u64);
     }
     file.resize(file.len().next_multiple_of(ALIGNMENT), 0);
-    file.append(&mut noise(seed, end));
-    file
+    (file, end)
 }
 
 fn text(file: &mut Vec<u8>, text: &str) {

@@ -5,9 +5,9 @@
 #![allow(dead_code, unused_imports, reason = "each program that includes this uses its own part")]
 
 mod bundles;
-mod gguf_file;
+pub mod gguf_file;
 mod models;
-mod onnx_file;
+pub mod onnx_file;
 pub mod safetensors_file;
 mod small_models;
 pub mod tensors;

@@ -28,6 +28,18 @@ pub fn bytes(seed: &str, inputs: &[Tensor], outputs: &[Tensor], weights: &[Tenso
     model
 }
 
+/// A graph without weights, and what its exporter wrote beside it.
+pub fn with_properties(inputs: &[Tensor], outputs: &[Tensor], properties: &[(&str, &str)]) -> Vec<u8> {
+    let mut model = bytes("", inputs, outputs, &[]);
+    for (key, value) in properties {
+        let mut property = Vec::new();
+        text(&mut property, 1, key);
+        text(&mut property, 2, value);
+        message(&mut model, 14, &property);
+    }
+    model
+}
+
 fn value_info(tensor: &Tensor) -> Vec<u8> {
     let mut shape = Vec::new();
     for length in &tensor.shape {

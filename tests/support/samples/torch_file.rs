@@ -42,6 +42,19 @@ impl Object {
 
 /// The bytes of a file that holds `object`.
 pub fn bytes(seed: &str, object: &Object) -> Vec<u8> {
+    archive(object, |archive, storages| {
+        for (key, length) in storages {
+            archive.add(&format!("data/{key}"), &noise(&format!("{seed}/{key}"), length));
+        }
+    })
+}
+
+/// The same without the storages, for whoever reads only what the pickle says.
+pub fn without_weights(object: &Object) -> Vec<u8> {
+    archive(object, |_, _| {})
+}
+
+fn archive(object: &Object, add_storages: impl FnOnce(&mut Archive, BTreeMap<usize, usize>)) -> Vec<u8> {
     let mut pickler = Pickler { pickle: vec![0x80, 2], storages: BTreeMap::new() };
     pickler.write(object);
     pickler.pickle.push(b'.');
@@ -49,9 +62,7 @@ pub fn bytes(seed: &str, object: &Object) -> Vec<u8> {
     archive.add("data.pkl", &pickler.pickle);
     archive.add(".format_version", b"1");
     archive.add("byteorder", b"little");
-    for (key, length) in pickler.storages {
-        archive.add(&format!("data/{key}"), &noise(&format!("{seed}/{key}"), length));
-    }
+    add_storages(&mut archive, pickler.storages);
     archive.add("version", b"3\n");
     archive.add(".data/serialization_id", b"0000000000000000000000000000000000000000");
     archive.finish()
@@ -115,6 +126,7 @@ impl Pickler {
             "BF16" => ("BFloat16Storage", 2),
             "F32" => ("FloatStorage", 4),
             "I64" => ("LongStorage", 8),
+            "U8" => ("ByteStorage", 1),
             dtype => panic!("`{dtype}` is no dtype that torch samples use"),
         };
         let values = tensor.values();
