@@ -182,3 +182,40 @@ fn a_rule_of_a_user_works_without_a_new_program_and_a_bad_one_is_told() {
     assert_eq!(check["status"].as_str(), Some("notice"), "{check}");
     assert!(check["finding"].as_str().is_some_and(|text| text.contains("architecture_patterns row")), "{check}");
 }
+
+#[test]
+fn a_running_mount_takes_up_the_rules_of_its_user() {
+    if fuse_or_skip() == Fuse::Skip {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let torch = |seed: &str| {
+        let tensors = support::samples::tensors::parse("gizmo.0.weight [8,8]\ngizmo.1.weight [8,8]");
+        support::samples::torch_file::bytes(seed, &support::samples::torch_file::Object::state(tensors))
+    };
+    sandbox.write("in/thing.pth", torch("thing"));
+    sandbox.write("in/other.pth", torch("other"));
+    sandbox.run(["import", "in"]).success();
+    let mount = sandbox.mount(&[]);
+    let unsorted = |name: &str| mount.path(format!("comfyui/_unsorted/{name}"));
+    let sorted = |name: &str| mount.path(format!("comfyui/upscale_models/{name}"));
+    assert!(unsorted("thing.pth").exists() && unsorted("other.pth").exists());
+    let rules = rusqlite::Connection::open(sandbox.store().join("classification.db")).expect("a database");
+    let change = |sql: &str| rules.execute_batch(sql).expect("rows of a user");
+    change(
+        "INSERT INTO architecture_patterns (architecture, pattern, primary_type, weight) VALUES ('g', 'gizmo.', 'upscaler', 0.9)",
+    );
+    // The mount itself judges the one whose decision is taken back, by the rules of this moment.
+    set_xattr(&unsorted("thing.pth"), "user.modelfs.type", "vae").expect("a decision");
+    let decided = mount.path("comfyui/vae/thing.pth");
+    eventually("the decision moves it", VISIBLE_MAX, || decided.exists());
+    remove_xattr(&decided, "user.modelfs.type").expect("taken back");
+    eventually("the new rule holds", VISIBLE_MAX, || sorted("thing.pth").exists());
+    assert!(unsorted("other.pth").exists(), "nothing is judged again without being asked");
+    sandbox.run(["classify"]).success();
+    eventually("judged again", VISIBLE_MAX, || sorted("other.pth").exists() && !unsorted("other.pth").exists());
+    // A rule that is gone holds no longer.
+    change("DELETE FROM architecture_patterns WHERE architecture = 'g'");
+    sandbox.run(["classify"]).success();
+    eventually("as before", VISIBLE_MAX, || unsorted("thing.pth").exists() && unsorted("other.pth").exists());
+}

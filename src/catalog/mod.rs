@@ -43,6 +43,7 @@ pub use rows::{
     AnswerRow, BlobRow, BundleRow, EvictableRow, FileMark, HashRow, ImportRow, LinkRow, Manual, ModelRow, NewBlob,
     NewBundle, NewModel, OriginRow, TypeCount,
 };
+pub use rule_rows::RulesStamp;
 pub use searches::SearchRow;
 pub use watcher::Watcher;
 pub use writer::Writer;

@@ -9,6 +9,9 @@ use super::{Catalog, CatalogError, Reader};
 use crate::classify::{UserRule, UserRuleKind};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
+use std::fs;
+use std::path::Path;
+use std::time::SystemTime;
 
 /// Counts up with every change of the shipped rows.
 const SHIPPED_VERSION: i64 = 1;
@@ -132,7 +135,24 @@ fn rows_of(connection: &Connection, table: &str, columns: &[&str]) -> Answer<Vec
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+/// Which state of the rules was seen: size and time of the database and of its log. Any write changes one of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RulesStamp([Option<(u64, SystemTime)>; 2]);
+
 impl Catalog {
+    /// `None` where the file system keeps no times: then nothing is known about changes.
+    pub fn rules_stamp(&self) -> Option<RulesStamp> {
+        let database = self.path(Database::Rules);
+        let mut log = database.clone().into_os_string();
+        log.push("-wal");
+        let of = |path: &Path| {
+            let metadata = fs::metadata(path).ok()?;
+            Some((metadata.len(), metadata.modified().ok()?))
+        };
+        let stamps = [of(&database), of(Path::new(&log))];
+        stamps[0].map(|_| RulesStamp(stamps))
+    }
+
     /// Rules that a user added or changed, in the order of their rows.
     pub fn user_rules(&self) -> Result<Vec<UserRule>, CatalogError> {
         let connection = open_again(&self.path(Database::Rules))?;

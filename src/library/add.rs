@@ -15,7 +15,7 @@ use crate::base::{
     BlobId, BlobState, BundleId, EntryName, Fault, FaultKind, Locator, ModelType, RelativePath, Timestamp,
 };
 use crate::catalog::{BlobRow, CatalogError, NewBlob, NewBundle, Writer};
-use crate::classify::{Evidence, Verdict, classify, safety};
+use crate::classify::{Evidence, Rules, Verdict, classify, safety};
 use crate::formats::{Header, encode_header, has_model_suffix};
 use crate::hub::{Expected, HubSet, RemoteFile, RepoListing};
 use crate::tree::{BundleFile, HubRepo, Source, directory_of_repo};
@@ -61,7 +61,8 @@ pub(super) fn add(library: &Library, reference: &str) -> Result<AddSummary, Libr
     }
     let wanted = to_be_probed(library, &listing)?;
     let headers = probe_all(&hubs, runtime.handle(), &listing, wanted);
-    let registration = Registration { library, listing: &listing, headers: &headers, layout };
+    let rules = library.rules();
+    let registration = Registration { library, rules: &rules, listing: &listing, headers: &headers, layout };
     let summary = library.catalog().write(library.clock().now(), |writer| registration.write(writer))?;
     runtime.shutdown_background();
     Ok(summary)
@@ -85,7 +86,9 @@ pub(super) fn register_hit(
     };
     let wanted: Vec<usize> = to_be_probed(library, listing)?.into_iter().filter(may_run).take(HIT_PROBES_MAX).collect();
     let headers = probe_all(hubs, runtime, listing, wanted);
-    let registration = Registration { library, listing, headers: &headers, layout: Layout::of(listing) };
+    let rules = library.rules();
+    let layout = Layout::of(listing);
+    let registration = Registration { library, rules: &rules, listing, headers: &headers, layout };
     let files = library.catalog().write(library.clock().now(), |writer| registration.write_files(writer))?;
     Ok(files)
 }
@@ -204,6 +207,7 @@ fn is_shard_index(name: &str) -> bool {
 
 struct Registration<'a> {
     library: &'a Library,
+    rules: &'a Rules,
     listing: &'a RepoListing,
     headers: &'a Headers,
     layout: Layout,
@@ -376,7 +380,7 @@ impl Registration<'_> {
         let folders = self.folders_of(file);
         let name = file.path.file_name();
         let mut verdict: Verdict = classify(
-            self.library.rules(),
+            self.rules,
             &Evidence { header, file_name: name.as_str(), folders: &folders, size_bytes: file.size_bytes, hub: &[] },
         );
         let about = &self.listing.about;

@@ -9,7 +9,7 @@ use super::shelf::{self, Shelf};
 use super::{Library, LibraryError, judging};
 use crate::base::{BlobId, BlobState, EntryName, Fault, FaultKind};
 use crate::catalog::{BlobRow, CatalogError, HashRow, Writer};
-use crate::classify::safety;
+use crate::classify::{Rules, safety};
 use crate::formats::{encode_header, read_header};
 use crate::store::{Cancel, FileSource, Hashes};
 
@@ -19,6 +19,7 @@ pub(super) fn record(library: &Library, blob: BlobId, hashes: &Hashes, name: &En
     let file = library.store().open_blob(&hashes.sha256, name)?;
     // Parts of repositories need not be models; those have no header.
     let header = read_header(&FileSource::new(file, &path)?).ok();
+    let rules = library.rules();
     library.catalog().write(library.clock().now(), |writer| {
         let Some(row) = writer.blob(blob)? else { return Ok(()) };
         let twin = writer.blob_by_sha256(&hashes.sha256)?.filter(|twin| twin.id != blob);
@@ -38,7 +39,7 @@ pub(super) fn record(library: &Library, blob: BlobId, hashes: &Hashes, name: &En
             && writer.header(target.id)?.is_none()
         {
             writer.set_header(target.id, &encode_header(header), safety(header, name.as_str()))?;
-            judge_again(library, writer, target.id)?;
+            judge_again(&rules, writer, target.id)?;
         }
         danger::judge(writer, target.id)?;
         shelf::set_blob_state(writer, target.id, BlobState::Resident)
@@ -80,10 +81,10 @@ fn hash_row(hashes: &Hashes) -> HashRow {
 }
 
 /// The header is known now: whoever was judged by name alone is judged by it.
-fn judge_again(library: &Library, writer: &mut Writer<'_>, blob: BlobId) -> Result<(), CatalogError> {
+fn judge_again(rules: &Rules, writer: &mut Writer<'_>, blob: BlobId) -> Result<(), CatalogError> {
     let mut shelf = Shelf::begin(writer)?;
     for model in writer.models_of_blob(blob)? {
-        judging::again(writer, &mut shelf, library.rules(), &model)?;
+        judging::again(writer, &mut shelf, rules, &model)?;
     }
     Ok(())
 }

@@ -55,15 +55,17 @@ fn bad_word(word: &str, remedy: &str) -> LibraryError {
 
 /// Makes decisions about one model.
 pub(super) fn decide(library: &Library, reference: &str, decisions: &[Decision]) -> Result<String, LibraryError> {
+    let rules = library.rules();
     library.catalog().write(library.now(), |w| {
         let row = reference::resolve(w, reference)?;
-        decide_in(w, library.rules(), row.id, decisions)?;
+        decide_in(w, &rules, row.id, decisions)?;
         Ok(row.name.to_string())
     })
 }
 
 pub(super) fn decide_model(library: &Library, model: ModelId, decisions: &[Decision]) -> Result<(), LibraryError> {
-    library.catalog().write(library.now(), |w| Ok(decide_in(w, library.rules(), model, decisions)?))
+    let rules = library.rules();
+    library.catalog().write(library.now(), |w| Ok(decide_in(w, &rules, model, decisions)?))
 }
 
 fn decide_in(w: &mut Writer<'_>, rules: &Rules, model: ModelId, decisions: &[Decision]) -> Result<(), CatalogError> {

@@ -71,7 +71,7 @@ fn write(
     let Some(blob) = w.blob(row.blob)? else { return Ok(None) };
     let hub = facts::words_of(w, row.id)?;
     let verdict =
-        judging::judge(library.rules(), &row, blob.size_bytes, judging::kept_header(w, &blob)?.as_ref(), &hub);
+        judging::judge(&library.rules(), &row, blob.size_bytes, judging::kept_header(w, &blob)?.as_ref(), &hub);
     w.set_verdict(row.id, &verdict)?;
     w.set_evidence(row.id, &lines_of(&verdict.reasons))?;
     shelf.reshelve_model(w, row.id, &before)?;

@@ -2,6 +2,7 @@
 //!
 //! Invariant: changes nothing. Not here: how it is printed (`cli`).
 
+use super::live_rules::CurrentRules;
 use super::{Explanation, Library, LibraryError, enrich_facts, judging, reference};
 use crate::base::Safety;
 use crate::classify::{self, Evidence, Rules};
@@ -18,6 +19,7 @@ const VALUE_BYTES_SHOWN: usize = 120;
 const FOLDERS_ABOVE: usize = 3;
 
 pub(super) fn explain(library: &Library, reference: &str) -> Result<Explanation, LibraryError> {
+    let rules = library.rules();
     library.catalog().read(|r| {
         let row = reference::resolve(r, reference)?;
         let blob = r.blob(row.blob)?.ok_or_else(|| LibraryError::NotFound { reference: reference.to_owned() })?;
@@ -30,7 +32,7 @@ pub(super) fn explain(library: &Library, reference: &str) -> Result<Explanation,
             size_bytes: blob.size_bytes,
             hub: &hub.words,
         };
-        let mut explanation = explanation(library.rules(), &evidence);
+        let mut explanation = explanation(&rules, &evidence);
         explanation.id = Some(row.id);
         explanation.manual_type = row.manual.model_type;
         explanation.manual_base = row.manual.base;
@@ -70,9 +72,9 @@ pub(super) fn explain_file(path: &Path, library: Option<&Library>) -> Result<Exp
     };
     let rules = match library {
         Some(library) => library.rules(),
-        None => Rules::builtin(),
+        None => CurrentRules::builtin(),
     };
-    let mut explanation = explanation(rules, &evidence);
+    let mut explanation = explanation(&rules, &evidence);
     explanation.no_header = header.err();
     Ok(explanation)
 }

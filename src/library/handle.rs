@@ -2,6 +2,7 @@
 //!
 //! Invariant: holds no lock; every use case lives in a file of its own and is only named here.
 
+use super::live_rules::{CurrentRules, LiveRules};
 use super::{
     AddSummary, AppInfo, Check, ContentInfo, Decision, EnrichObserver, EnrichRequest, EnrichSummary, Eviction,
     Explanation, Hashed, ImportObserver, ImportPlan, ImportRequest, ImportSummary, LibraryError, ModelDetails,
@@ -14,7 +15,6 @@ use super::{
 };
 use crate::base::{BlobId, Clock, Timestamp};
 use crate::catalog::Catalog;
-use crate::classify::Rules;
 use crate::hub::HubOptions;
 use crate::store::{Cancel, Store};
 use std::path::{Path, PathBuf};
@@ -48,8 +48,7 @@ struct Parts {
     catalog: Catalog,
     options: LibraryOptions,
     clock: Arc<dyn Clock>,
-    /// The built-in rules with those of the user; `None` where there are none of these.
-    rules: Option<Rules>,
+    rules: LiveRules,
 }
 
 impl Library {
@@ -65,7 +64,7 @@ impl Library {
         let store = Store::open(&options.store_root)?;
         let catalog = Catalog::open(store.root())?;
         danger::bring_up_to_date(&catalog, clock.now())?;
-        let rules = rules_of(&catalog)?;
+        let rules = LiveRules::open(&catalog)?;
         Ok(Self { parts: Arc::new(Parts { store, catalog, options, clock, rules }) })
     }
 
@@ -85,8 +84,9 @@ impl Library {
         &self.parts.clock
     }
 
-    pub(super) fn rules(&self) -> &Rules {
-        self.parts.rules.as_ref().unwrap_or_else(|| Rules::builtin())
+    /// The rules of this moment. Ask before a transaction, not inside it.
+    pub(super) fn rules(&self) -> CurrentRules {
+        self.parts.rules.now(&self.parts.catalog)
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -240,17 +240,4 @@ impl Library {
     pub fn hash(path: &Path, observer: &dyn ImportObserver) -> Result<Hashed, LibraryError> {
         hashing::hash(path, observer)
     }
-}
-
-/// Rows that cannot be used are left out and named; `doctor` names them too.
-fn rules_of(catalog: &Catalog) -> Result<Option<Rules>, LibraryError> {
-    let user = catalog.user_rules()?;
-    if user.is_empty() {
-        return Ok(None);
-    }
-    let (rules, bad) = Rules::with_user(&user);
-    for rule in bad {
-        tracing::warn!("a rule in classification.db is left out: {}: {}", rule.place, rule.reason);
-    }
-    Ok(Some(rules))
 }

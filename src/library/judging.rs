@@ -94,12 +94,13 @@ pub(super) fn reclassify(
     rewrite: Rewrite,
 ) -> Result<Reclassified, LibraryError> {
     let mut answer = Reclassified::default();
+    let rules = library.rules();
     let judged = library.catalog().read(|r| {
         let mut named = Vec::new();
         for reference in references {
             named.push(reference::resolve(r, reference)?);
         }
-        Ok::<_, LibraryError>(judge_all(library.rules(), r, named, &mut answer)?)
+        Ok::<_, LibraryError>(judge_all(&rules, r, named, &mut answer)?)
     })?;
     let changed: Vec<&Judged> = judged.iter().filter(|judged| differs(judged)).collect();
     answer.changes = changed.iter().filter_map(|judged| change_of(judged)).collect();

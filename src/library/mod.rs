@@ -25,6 +25,7 @@ mod hashing;
 mod import;
 mod judging;
 mod listing;
+mod live_rules;
 mod models;
 mod mounted;
 mod origins;

@@ -276,7 +276,7 @@ impl<'a> Committer<'a> {
             let rules = self.library.rules();
             let is_new = self.library.catalog().write(self.library.now(), |w| {
                 let mut shelf = Shelf::begin(w)?;
-                bundles::commit_bundle(w, &mut shelf, rules, bundle, &files)
+                bundles::commit_bundle(w, &mut shelf, &rules, bundle, &files)
             })?;
             self.summary.bundle_count += usize::from(is_new);
         }

@@ -51,6 +51,7 @@ fn adopt(library: &Library, name: &EntryName, hashes: crate::store::Hashes) -> R
     let header: Option<Header> = is_model.then(|| formats::read_header(&source).ok()).flatten();
     let facts = header.as_ref().map(|header| Facts::of(header, name.as_str()));
     let content = Content { hashes, stamp, bytes: Bytes::Linked, facts, verdicts: Vec::new() };
+    let rules = library.rules();
     library.catalog().write(library.now(), |w| {
         let mut shelf = Shelf::begin(w)?;
         let (blob, _) = commit_content(w, &mut shelf, &path, &content, Some(name))?;
@@ -62,7 +63,7 @@ fn adopt(library: &Library, name: &EntryName, hashes: crate::store::Hashes) -> R
             size_bytes: stamp.size_bytes,
             hub: &[],
         };
-        let verdict = classify::classify(library.rules(), &evidence);
+        let verdict = classify::classify(&rules, &evidence);
         let model = ModelUse { name: name.clone(), folders: Vec::new(), hub: None };
         commit_model(w, &mut shelf, blob, &model, content.facts.as_ref(), &verdict)
     })?;

@@ -127,6 +127,7 @@ impl Worker<'_> {
             let what = format!("{shown} is damaged: its cache calls it {claimed}, its bytes hash to {}", hashes.sha256);
             return Err(Fault::new(FaultKind::Integrity, what, "remove it from the cache and download it again"));
         }
+        let rules = self.library.rules();
         let judge = |(index, one): (usize, &Use)| {
             let Use::Model(model) = one else { return None };
             let evidence = Evidence {
@@ -136,7 +137,7 @@ impl Worker<'_> {
                 size_bytes: stamp.size_bytes,
                 hub: &[],
             };
-            Some((index, classify::classify(self.library.rules(), &evidence)))
+            Some((index, classify::classify(&rules, &evidence)))
         };
         let verdicts: Vec<(usize, Verdict)> = task.uses.iter().enumerate().filter_map(judge).collect();
         let bytes = match bytes {

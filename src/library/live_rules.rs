@@ -1,0 +1,86 @@
+//! The rules of this moment: the built-in ones with those of the user, read anew when the user changed them.
+//!
+//! Invariants: whoever asks gets one whole set, which never changes under it; rules that cannot be read leave the last
+//! ones in force. The lock is held for memory only. Not here: what a rule says (`classify`), rows (`catalog`).
+
+use super::LibraryError;
+use crate::catalog::{Catalog, RulesStamp};
+use crate::classify::{Rules, UserRule};
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A set of rules; `None` stands for the built-in ones alone.
+#[derive(Clone)]
+pub(super) struct CurrentRules(Option<Arc<Rules>>);
+
+impl CurrentRules {
+    pub(super) fn builtin() -> Self {
+        Self(None)
+    }
+}
+
+impl Deref for CurrentRules {
+    type Target = Rules;
+
+    fn deref(&self) -> &Rules {
+        self.0.as_deref().unwrap_or_else(|| Rules::builtin())
+    }
+}
+
+struct Known {
+    stamp: Option<RulesStamp>,
+    user: Vec<UserRule>,
+    rules: CurrentRules,
+}
+
+pub(super) struct LiveRules {
+    known: Mutex<Known>,
+}
+
+impl LiveRules {
+    pub(super) fn open(catalog: &Catalog) -> Result<Self, LibraryError> {
+        // The stamp first: what is written meanwhile is read the next time.
+        let stamp = catalog.rules_stamp();
+        let user = catalog.user_rules()?;
+        let rules = rules_of(&user);
+        Ok(Self { known: Mutex::new(Known { stamp, user, rules }) })
+    }
+
+    /// Costs a look at two files when nothing changed.
+    pub(super) fn now(&self, catalog: &Catalog) -> CurrentRules {
+        let stamp = catalog.rules_stamp();
+        {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            if known.stamp == stamp {
+                return known.rules.clone();
+            }
+        }
+        let read = catalog.user_rules();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let user = match read {
+            Ok(user) => user,
+            Err(error) => {
+                tracing::warn!("the rules of classification.db stay as they were: {}", error.fault().what);
+                return known.rules.clone();
+            }
+        };
+        known.stamp = stamp;
+        if known.user != user {
+            known.rules = rules_of(&user);
+            known.user = user;
+        }
+        known.rules.clone()
+    }
+}
+
+/// Rows that cannot be used are left out and named; `doctor` names them too.
+fn rules_of(user: &[UserRule]) -> CurrentRules {
+    if user.is_empty() {
+        return CurrentRules(None);
+    }
+    let (rules, bad) = Rules::with_user(user);
+    for rule in bad {
+        tracing::warn!("a rule in classification.db is left out: {}: {}", rule.place, rule.reason);
+    }
+    CurrentRules(Some(Arc::new(rules)))
+}
