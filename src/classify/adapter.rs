@@ -90,7 +90,7 @@ struct Factors {
 }
 
 pub(super) fn modules<'a>(file: &Unwrapped<'a>) -> Index<'a> {
-    let mut entries = Vec::new();
+    let mut entries = Vec::with_capacity(file.names().size_hint().0.min(super::view::NAMES_MAX));
     let mut products: BTreeMap<String, (Factors, &'a Tensor)> = BTreeMap::new();
     for (name, tensor) in file.names().take(super::view::NAMES_MAX) {
         let own = Cow::Borrowed(&*tensor.shape);

@@ -57,8 +57,8 @@ impl<'a> Unwrapped<'a> {
         let named = |tensor: &'a Tensor| (&*tensor.name, tensor);
         let marks: Vec<(&str, &Tensor)> =
             header.tensors.iter().filter(|tensor| PACKING_MARKS.contains(&&*tensor.name)).map(named).collect();
-        let mut names: Vec<(&str, &Tensor)> =
-            header.tensors.iter().map(named).filter(|(name, _)| !name.is_empty() && !is_side_tensor(name)).collect();
+        let mut names: Vec<(&str, &Tensor)> = Vec::with_capacity(header.tensors.len());
+        names.extend(header.tensors.iter().map(named).filter(|(name, _)| !name.is_empty() && !is_side_tensor(name)));
         // Two wrappers inside each other are usual (`state_dict` of a wrapped module); more are not.
         for _ in 0..3 {
             let before = names.first().map_or(0, |(name, _)| name.len());

@@ -107,21 +107,38 @@ pub(super) struct Index<'a> {
 
 impl<'a> Index<'a> {
     pub(super) fn new(entries: impl Iterator<Item = Entry<'a>>) -> Self {
-        let mut index = Self::default();
+        let expected = entries.size_hint().1.unwrap_or(0).min(NAMES_MAX);
+        let mut index = Self { entries: Vec::with_capacity(expected), ..Self::default() };
         let mut skeleton = String::new();
+        // Blocks repeat the same names in the same order: what followed a group last time mostly follows it again.
+        let mut followers: Vec<Option<usize>> = Vec::new();
+        let mut last: Option<usize> = None;
         for entry in entries.filter(|entry| entry.name.len() <= NAME_BYTES_MAX).take(NAMES_MAX) {
             let number = index.entries.len() as u32;
             skeleton.clear();
             push_skeleton(&mut skeleton, &entry.name);
-            match index.by_skeleton.get(skeleton.as_str()) {
-                Some(&known) => index.groups[known].members.push(number),
+            let follower =
+                last.and_then(|last| followers[last]).filter(|next| index.groups[*next].skeleton == skeleton);
+            let known = follower.or_else(|| index.by_skeleton.get(skeleton.as_str()).copied());
+            let found = match known {
+                Some(known) => {
+                    index.groups[known].members.push(number);
+                    Some(known)
+                }
                 None if index.groups.len() < SKELETONS_MAX => {
-                    index.by_skeleton.insert(skeleton.clone(), index.groups.len());
+                    let new = index.groups.len();
+                    index.by_skeleton.insert(skeleton.clone(), new);
                     let print = Print::of(&skeleton);
                     index.groups.push(Group { skeleton: skeleton.clone(), print, members: vec![number] });
+                    followers.push(None);
+                    Some(new)
                 }
-                None => {}
+                None => None,
+            };
+            if let (Some(last), Some(_)) = (last, found) {
+                followers[last] = found;
             }
+            last = found;
             index.entries.push(entry);
         }
         index

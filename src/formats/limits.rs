@@ -84,6 +84,11 @@ impl Collector {
         self.header.data_start = Some(offset);
     }
 
+    /// Makes room for as many tensors, within what the budget can hold.
+    pub(super) fn expect_tensors(&mut self, count: usize) {
+        self.header.tensors.reserve_exact(count.min(FACTS_BYTES_MAX / size_of::<Tensor>()));
+    }
+
     pub(super) fn tensors(&self) -> &[Tensor] {
         &self.header.tensors
     }
