@@ -6,7 +6,7 @@
 use super::combine;
 use super::judge::{self, Claim};
 use super::rules::Rules;
-use super::verdict::{CONFIDENCE_MIN, Evidence, Method, Verdict};
+use super::verdict::{Evidence, Method, Verdict};
 use crate::base::ModelType;
 
 /// Near misses told: the nearest say enough.
@@ -88,7 +88,7 @@ fn why_not(
     if by_tensors(winner) && !by_tensors(rival.value) {
         return format!("only its {} speaks for it; the tensors say {winner}", methods(rival.value));
     }
-    if rival.confidence < CONFIDENCE_MIN && confidence < CONFIDENCE_MIN {
+    if rival.confidence < rules.confidence_min && confidence < rules.confidence_min {
         return format!(
             "{:.2} is less than {confidence:.2} for {winner}, and neither is sure enough",
             rival.confidence

@@ -46,7 +46,7 @@ pub fn classify(rules: &Rules, evidence: &Evidence<'_>) -> Verdict {
     let claims = judge::claims(rules, evidence);
     let answer = combine::model_type(rules, &claims, evidence);
     let base = combine::base(rules, &claims).map(|answer| answer.value);
-    let sure = answer.as_ref().filter(|answer| answer.confidence >= CONFIDENCE_MIN);
+    let sure = answer.as_ref().filter(|answer| answer.confidence >= rules.confidence_min);
     let model_type = sure.map_or(ModelType::Unknown, |answer| answer.value);
     let precision = evidence.header.map(|header| precision::of(header, evidence.file_name)).unwrap_or_default();
     let architecture = evidence

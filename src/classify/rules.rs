@@ -15,7 +15,7 @@ use toml::Spanned;
 use super::error::RulesError;
 use super::metadata::MetaTest;
 use super::pattern::{KeyTest, Pattern};
-use super::verdict::Method;
+use super::verdict::{CONFIDENCE_MIN, Method};
 use super::words::{Word, plain};
 use crate::base::{BaseModel, ModelType};
 
@@ -122,6 +122,8 @@ pub struct Rules {
     /// Every word of every rule.
     pub(super) known: HashSet<Box<str>>,
     rows: Vec<RuleRow>,
+    /// How sure a type must be.
+    pub(super) confidence_min: f32,
 }
 
 #[derive(Deserialize)]
@@ -189,6 +191,7 @@ impl Rules {
             bounds: BTreeMap::new(),
             known: HashSet::new(),
             rows: Vec::new(),
+            confidence_min: CONFIDENCE_MIN,
         };
         for (child, parent) in raw.bases {
             let link = base(&child).and_then(|child| Ok((child, base(parent.get_ref())?)));
@@ -219,6 +222,11 @@ impl Rules {
             rules.add(raw).map_err(bad)?;
         }
         Ok(rules)
+    }
+
+    /// The same rules, for whom an answer must be this sure.
+    pub fn needing(self, confidence_min: f32) -> Self {
+        Self { confidence_min, ..self }
     }
 
     /// One more rule, tried after all others.

@@ -157,6 +157,15 @@ mod tests {
     }
 
     #[test]
+    fn whoever_must_be_surer_knows_less() {
+        let (rules, _) = Rules::with_user(&[tensors("gizmo", "upscaler")]);
+        let rules = rules.needing(0.95);
+        let found = verdict(&rules, "a.pt", 99);
+        assert_eq!((found.model_type, found.method), (ModelType::Unknown, super::super::Method::None));
+        assert!(found.confidence > 0.8, "how sure it would be is told: {}", found.confidence);
+    }
+
+    #[test]
     fn what_cannot_be_used_is_named_and_left_out() {
         let user = [
             tensors("gizmo", "upscalers"),

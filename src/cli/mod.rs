@@ -77,6 +77,7 @@ impl Context {
             cache_limit_bytes: Some(settings.limits.cache_limit_bytes.value).filter(|bytes| *bytes > 0),
             min_free_bytes: settings.limits.min_free_bytes.value,
             rate_bytes_max: Some(settings.limits.rate_bytes_max.value).filter(|bytes| *bytes > 0),
+            confidence_min: settings.classify_threshold.value,
             streams: usize::try_from(settings.limits.streams.value).expect("checked to be small"),
         };
         Library::open(options, Arc::new(SystemClock))

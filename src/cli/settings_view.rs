@@ -66,6 +66,7 @@ fn rows(settings: &Settings) -> Vec<Row> {
         row("enrich.spacing", &enriching.spacing, duration_text, |time| json!(time.as_secs_f64())),
         row("enrich.unknown_for", &enriching.unknown_for, duration_text, |time| json!(time.as_secs_f64())),
         row("enrich.after_import", &enriching.after_import, bool::to_string, |value| json!(value)),
+        row("classify.threshold", &settings.classify_threshold, f32::to_string, |value| json!(value)),
         row("mount.point", &settings.mount_point, path_text, path_json),
         row("mount.allow_other", &settings.allow_other, bool::to_string, |value| json!(value)),
         row(

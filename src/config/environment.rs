@@ -41,6 +41,7 @@ variables! {
     ENRICH_SPACING = "MODELFS_ENRICH_SPACING": "Least time between two requests of `enrich`: `3s`.",
     ENRICH_UNKNOWN_FOR = "MODELFS_ENRICH_UNKNOWN_FOR": "How long a hub that does not know a model is not asked about it again: `30d`.",
     ENRICH_AFTER_IMPORT = "MODELFS_ENRICH_AFTER_IMPORT": "`0`: `import` does not have hubs asked about new models in the background.",
+    CLASSIFY_THRESHOLD = "MODELFS_CLASSIFY_THRESHOLD": "How sure modelfs must be of what a file is: `0.5`; under it a file is `unknown`.",
     LOG = "MODELFS_LOG": "Which events are logged, as filter directives: `info`, `modelfs::fetch=debug`.",
     LOG_FORMAT = "MODELFS_LOG_FORMAT": "`text` or `json`; as `--log-format`.",
     HF_ENDPOINT = "HF_ENDPOINT": "Base URL of the Hugging Face hub or of a mirror.",

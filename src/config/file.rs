@@ -36,6 +36,8 @@ pub struct SettingsFile {
     #[serde(default)]
     pub import: ImportSection,
     #[serde(default)]
+    pub classify: ClassifySection,
+    #[serde(default)]
     pub log: LogSection,
 }
 
@@ -100,6 +102,12 @@ pub struct MountSection {
 pub struct ImportSection {
     #[serde(default, deserialize_with = "import_mode")]
     pub mode: Option<ImportMode>,
+}
+
+#[derive(Deserialize, Default, Debug)]
+#[serde(deny_unknown_fields)]
+pub struct ClassifySection {
+    pub threshold: Option<f32>,
 }
 
 #[derive(Deserialize, Default, Debug)]

@@ -10,6 +10,7 @@ mod error;
 mod file;
 mod limits;
 mod places;
+mod recognition;
 mod settings;
 mod token;
 

@@ -103,6 +103,8 @@ pub struct Settings {
     pub read_timeout: Chosen<Duration>,
     pub limits: Limits,
     pub enriching: Enriching,
+    /// Under it a file is `unknown`.
+    pub classify_threshold: Chosen<f32>,
     pub mount_point: Chosen<PathBuf>,
     pub allow_other: Chosen<bool>,
     /// `None`: reflink where the filesystem can, else copy.
@@ -209,6 +211,7 @@ impl Reader<'_> {
             ),
             limits: self.limits(&file, &path.value)?,
             enriching: self.enriching(&file)?,
+            classify_threshold: self.classify_threshold(&file, &path.value)?,
             mount_point: self.mount_point(&file, &path.value),
             allow_other: choose(
                 [
@@ -230,16 +233,20 @@ impl Reader<'_> {
                 ],
                 None,
             ),
-            log_format: choose(
-                [
-                    (self.overrides.log_format, Origin::Flag("--log-format")),
-                    (self.parsed(name::LOG_FORMAT, parse_log_format)?, Origin::Environment(name::LOG_FORMAT)),
-                    (file.log.format, Origin::File),
-                ],
-                LogFormat::Text,
-            ),
+            log_format: self.log_format(file.log.format)?,
             file: path,
         })
+    }
+
+    fn log_format(&self, in_file: Option<LogFormat>) -> Result<Chosen<LogFormat>, ConfigError> {
+        Ok(choose(
+            [
+                (self.overrides.log_format, Origin::Flag("--log-format")),
+                (self.parsed(name::LOG_FORMAT, parse_log_format)?, Origin::Environment(name::LOG_FORMAT)),
+                (in_file, Origin::File),
+            ],
+            LogFormat::Text,
+        ))
     }
 
     fn sources_order(&self, file: &SettingsFile) -> Result<Chosen<Vec<Source>>, ConfigError> {

@@ -35,6 +35,8 @@ pub struct LibraryOptions {
     pub rate_bytes_max: Option<u64>,
     /// Connections for one file in the background.
     pub streams: usize,
+    /// How sure a verdict must be; under it a file is unknown.
+    pub confidence_min: f32,
 }
 
 /// Cheap to clone; shared by threads.
@@ -64,7 +66,7 @@ impl Library {
         let store = Store::open(&options.store_root)?;
         let catalog = Catalog::open(store.root())?;
         danger::bring_up_to_date(&catalog, clock.now())?;
-        let rules = LiveRules::open(&catalog)?;
+        let rules = LiveRules::open(&catalog, options.confidence_min)?;
         Ok(Self { parts: Arc::new(Parts { store, catalog, options, clock, rules }) })
     }
 

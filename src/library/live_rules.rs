@@ -5,7 +5,7 @@
 
 use super::LibraryError;
 use crate::catalog::{Catalog, RulesStamp};
-use crate::classify::{Rules, UserRule};
+use crate::classify::{CONFIDENCE_MIN, Rules, UserRule};
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -34,16 +34,17 @@ struct Known {
 }
 
 pub(super) struct LiveRules {
+    confidence_min: f32,
     known: Mutex<Known>,
 }
 
 impl LiveRules {
-    pub(super) fn open(catalog: &Catalog) -> Result<Self, LibraryError> {
+    pub(super) fn open(catalog: &Catalog, confidence_min: f32) -> Result<Self, LibraryError> {
         // The stamp first: what is written meanwhile is read the next time.
         let stamp = catalog.rules_stamp();
         let user = catalog.user_rules()?;
-        let rules = rules_of(&user);
-        Ok(Self { known: Mutex::new(Known { stamp, user, rules }) })
+        let rules = rules_of(&user, confidence_min);
+        Ok(Self { confidence_min, known: Mutex::new(Known { stamp, user, rules }) })
     }
 
     /// Costs a look at two files when nothing changed.
@@ -66,7 +67,7 @@ impl LiveRules {
         };
         known.stamp = stamp;
         if known.user != user {
-            known.rules = rules_of(&user);
+            known.rules = rules_of(&user, self.confidence_min);
             known.user = user;
         }
         known.rules.clone()
@@ -74,13 +75,13 @@ impl LiveRules {
 }
 
 /// Rows that cannot be used are left out and named; `doctor` names them too.
-fn rules_of(user: &[UserRule]) -> CurrentRules {
-    if user.is_empty() {
+fn rules_of(user: &[UserRule], confidence_min: f32) -> CurrentRules {
+    if user.is_empty() && confidence_min == CONFIDENCE_MIN {
         return CurrentRules(None);
     }
     let (rules, bad) = Rules::with_user(user);
     for rule in bad {
         tracing::warn!("a rule in classification.db is left out: {}: {}", rule.place, rule.reason);
     }
-    CurrentRules(Some(Arc::new(rules)))
+    CurrentRules(Some(Arc::new(rules.needing(confidence_min))))
 }

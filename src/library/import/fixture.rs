@@ -106,6 +106,7 @@ pub(super) fn options(root: &Path) -> LibraryOptions {
         min_free_bytes: 0,
         rate_bytes_max: None,
         streams: 8,
+        confidence_min: crate::classify::CONFIDENCE_MIN,
     }
 }
 
