@@ -79,7 +79,7 @@ const STATEMENTS: &[(&str, Shown)] = &[
     ("Reading little", Elsewhere("tests/remote.rs", "a_remote_file_is_listed_read_verified_and_then_resident")),
     ("A complete file is hashed", Elsewhere("tests/remote.rs", "a_new_open_after_a_lie_starts_anew_every_time")),
     ("A handle or mapping", Elsewhere("tests/remote.rs", "an_old_handle_reads_through_the_moment_it_becomes_resident")),
-    ("After a kill", Elsewhere("tests/remote.rs", "a_download_continues_after_a_kill_and_moves_little_twice")),
+    ("After a kill", Elsewhere("tests/crash.rs", "a_download_that_is_killed_goes_on_where_it_was")),
     ("`modelfs evict`", In("tests/commands.rs")),
     ("Over `store.cache_limit`", In("tests/limits.rs")),
     // Extended attributes.

@@ -18,7 +18,7 @@ use crate::plan::{Geometry, Limits, Planner, Promotion, Purpose, Running, Step, 
 use crate::store::{CHUNK_BYTES, Partial, PartialIdentity};
 use crate::tree::Source;
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -46,6 +46,8 @@ pub(super) struct File {
 pub(super) struct State {
     pub partial: Arc<Partial>,
     pub present: RangeSet,
+    /// Bytes that are kept of chunks that are not here as a whole, by the start of the chunk.
+    pub begun: BTreeMap<u64, u64>,
     pub requests: Vec<Request>,
     /// How far chunks had come whose requests broke off, by their start. Only what comes beyond is progress: a source that
     /// breaks off for ever at one place is not waited for. At most one entry a chunk; forgotten when somebody tries anew.
@@ -147,6 +149,7 @@ impl File {
     ) -> Self {
         let state = State {
             present: partial.present(),
+            begun: begun(&partial),
             partial: Arc::new(partial),
             requests: Vec::new(),
             broken_off: HashMap::new(),
@@ -265,7 +268,10 @@ impl File {
             let missing_bytes = self.geometry.size_bytes().saturating_sub(present.bytes());
             deeds.push(Deed::CheckRoom(missing_bytes));
         }
-        while let Some(step) = planner.next(state.limits(self.shared.options.streams)) {
+        while let Some(mut step) = planner.next(state.limits(self.shared.options.streams)) {
+            if let Step::Fetch { range, .. } = &mut step {
+                *range = state.until_next_beginning(*range);
+            }
             match step {
                 Step::Cut { running, at } => state.requests[running].place.end = at,
                 Step::Fetch { range, purpose } => match self.start(state, range, purpose) {
@@ -568,6 +574,11 @@ impl State {
     /// Reads the chunk map anew after chunks were found damaged.
     pub fn reload(&mut self) {
         self.present = self.partial.present();
+        self.begun = begun(&self.partial);
         self.hashed_bytes = self.hashed_bytes.min(self.present.iter().next().map_or(0, |first| first.end()));
     }
+}
+
+fn begun(partial: &Partial) -> BTreeMap<u64, u64> {
+    partial.beginnings().into_iter().map(|(chunk, bytes)| (chunk * CHUNK_BYTES, bytes)).collect()
 }

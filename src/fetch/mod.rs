@@ -11,6 +11,7 @@
 //! Lock order: the registry of contents, then the state of one content, then one of the leaves: the slots, the list of
 //! late failures, the partial's own locks. Two contents are never locked at once. The ledger is called under none.
 
+mod arriving;
 mod demand;
 mod engine;
 mod error;

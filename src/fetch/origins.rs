@@ -130,6 +130,11 @@ impl Origins {
         (place.gave, place.failures, place.senseless, place.resting_until) = (true, 0, 0, None);
     }
 
+    /// Some bytes have come from there, too few to tell how it behaves.
+    pub fn gave(&mut self, index: usize) {
+        self.places[index].gave = true;
+    }
+
     /// Notes a failure; `false` when nothing will help.
     pub fn failed(&mut self, index: usize, error: &HubError, now: Instant) -> bool {
         let place = &mut self.places[index];

@@ -1,9 +1,10 @@
 //! One request: from the hub's stream to chunks on disk.
 //!
-//! Invariants: a chunk is written whole or not at all; while one is being written the next may arrive, no more; every
-//! wait for the network has a limit and ends when the request is stopped; a request is taken out of its content's state
-//! when its task ends, whatever ended it.
+//! Invariants: while one chunk is being written the next may arrive, no more; every wait for the network has a limit and
+//! ends when the request is stopped; a request is taken out of its content's state when its task ends, whatever ended it.
+//! Not here: what becomes of a chunk that is not whole (`arriving`).
 
+use super::arriving::Arriving;
 use super::error::FetchError;
 use super::file::{File, Fill, State};
 use super::slots::Slot;
@@ -11,6 +12,7 @@ use super::watch::Flow;
 use crate::base::ByteRange;
 use crate::hub::{HubError, Origin, RangeStream};
 use crate::store::CHUNK_BYTES;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -74,7 +76,10 @@ impl Ticket {
 
     async fn transfer(&self) -> Result<(), Trouble> {
         let file = &self.file;
-        let open = file.shared.hubs.open_range(&self.origin, &file.expected, self.range);
+        let beginning = file.beginning(self.range.start()).await;
+        let start = self.range.start() + beginning.len() as u64;
+        let range = ByteRange::from_bounds(start, self.range.end()).expect("a beginning is not its whole chunk");
+        let open = file.shared.hubs.open_range(&self.origin, &file.expected, range);
         let opened = self.bounded(OPEN_TIMEOUT, self.origin.source.as_str(), open).await?;
         let mut stream = opened.map_err(|error| match error {
             HubError::Unreachable { .. } | HubError::TimedOut { .. } => Trouble::Unreached(error),
@@ -83,37 +88,82 @@ impl Ticket {
         self.flow.answered();
         file.shared.outages.ended(&self.origin);
         let mut writing = None;
-        let received = self.receive(&mut stream, &mut writing).await;
+        let received = self.receive(&mut stream, beginning, &mut writing).await;
         drop(stream);
         let written = finish_writing(&mut writing).await;
         received.and(written)
     }
 
-    async fn receive(&self, stream: &mut RangeStream, writing: &mut Writing) -> Result<(), Trouble> {
+    async fn receive(
+        &self,
+        stream: &mut RangeStream,
+        mut beginning: Vec<u8>,
+        writing: &mut Writing,
+    ) -> Result<(), Trouble> {
         let geometry = self.file.geometry;
-        let host = stream.host().to_owned();
         let mut head = self.range.start();
         let mut piece = bytes::Bytes::new();
         while let Some(known) = self.file.goes_on(self.id, head) {
             let len = usize::try_from(geometry.chunk_end(head) - head).expect("a chunk fits in memory");
-            let mut chunk = Vec::with_capacity(len);
-            while chunk.len() < len {
+            let mut arriving = Arriving::new(head, len, std::mem::take(&mut beginning));
+            while !arriving.is_whole() {
                 if piece.is_empty() {
-                    let next = self.next_piece(stream, &host).await;
-                    piece = next.inspect_err(|_| self.file.broke_off(head, chunk.len()))?;
+                    let next = self.wait(stream, &mut arriving, writing).await;
+                    piece = match next {
+                        Ok(piece) => piece,
+                        Err(trouble) => {
+                            self.file.broke_off(head, arriving.len());
+                            finish_writing(writing).await?;
+                            *writing = self.keep(&mut arriving);
+                            return Err(trouble);
+                        }
+                    };
                 }
-                let taken = piece.split_to(piece.len().min(len - chunk.len()));
-                chunk.extend_from_slice(&taken);
-                if chunk.len() > known {
+                arriving.take(&mut piece);
+                if arriving.len() > known {
                     self.file.touch();
                 }
             }
             finish_writing(writing).await?;
-            let (file, id) = (Arc::clone(&self.file), self.id);
+            let (file, id, chunk) = (Arc::clone(&self.file), self.id, arriving.into_bytes());
             *writing = Some(self.file.shared.runtime.spawn_blocking(move || file.store_chunk(id, head, &chunk)));
             head += len as u64;
         }
         Ok(())
+    }
+
+    /// The next piece; until it comes, what came before it is kept.
+    async fn wait(
+        &self,
+        stream: &mut RangeStream,
+        arriving: &mut Arriving,
+        writing: &mut Writing,
+    ) -> Result<bytes::Bytes, Trouble> {
+        let host = stream.host().to_owned();
+        let mut next = pin!(self.next_piece(stream, &host));
+        while let Some(due) = arriving.due() {
+            let free = async {
+                tokio::time::sleep_until(due.into()).await;
+                finish_writing(writing).await
+            };
+            tokio::select! {
+                biased;
+                // First, so that what is kept is all that the socket had.
+                piece = &mut next => return piece,
+                free = free => free?,
+            }
+            *writing = self.keep(arriving);
+        }
+        next.await
+    }
+
+    fn keep(&self, arriving: &mut Arriving) -> Writing {
+        let (file, id, part) = (Arc::clone(&self.file), self.id, arriving.part()?);
+        let keep = move || {
+            file.keep(id, &part);
+            Ok(())
+        };
+        Some(self.file.shared.runtime.spawn_blocking(keep))
     }
 
     async fn next_piece(&self, stream: &mut RangeStream, host: &str) -> Result<bytes::Bytes, Trouble> {
@@ -209,14 +259,13 @@ impl Drop for Ticket {
     }
 }
 
+/// May be given up and called again.
 async fn finish_writing(writing: &mut Writing) -> Result<(), Trouble> {
-    match writing.take() {
-        None => Ok(()),
-        Some(written) => {
-            let gone = |error: JoinError| if error.is_panic() { Trouble::Panicked } else { Trouble::Gone };
-            written.await.map_err(gone)?.map_err(Trouble::Disk)
-        }
-    }
+    let Some(running) = writing.as_mut() else { return Ok(()) };
+    let written = running.await;
+    *writing = None;
+    let gone = |error: JoinError| if error.is_panic() { Trouble::Panicked } else { Trouble::Gone };
+    written.map_err(gone)?.map_err(Trouble::Disk)
 }
 
 /// What became due with a chunk.
@@ -281,6 +330,7 @@ impl File {
         let state = &mut *guard;
         state.present.insert(ByteRange::new(start, len).expect("a chunk is not empty"));
         state.broken_off.remove(&start);
+        state.begun.remove(&start);
         state.last_error = None;
         let recovered = !state.halted && state.failure.take().is_some();
         if let Some(request) = state.requests.iter_mut().find(|request| request.id == id) {

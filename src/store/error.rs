@@ -57,6 +57,9 @@ pub enum StoreError {
     /// A chunk with an index or a length that this file cannot have, or one written after publication.
     #[error("chunk {index} with {bytes} bytes cannot be part of {}", path.display())]
     BadChunk { path: PathBuf, index: u64, bytes: usize },
+    /// Written by a later version of this program; what it means cannot be known here.
+    #[error("{} was written by a newer modelfs", path.display())]
+    Newer { path: PathBuf },
     /// Larger than any file that is stored here.
     #[error("{} would have {size_bytes} bytes, more than {limit_bytes}", path.display())]
     TooLarge { path: PathBuf, size_bytes: u64, limit_bytes: u64 },
@@ -90,6 +93,10 @@ impl StoreError {
             Self::ChunksDamaged { .. } => (FaultKind::Integrity, "read the file again to fetch them anew"),
             Self::NotPresent { .. } => (FaultKind::Internal, "fetch the file first"),
             Self::BadChunk { .. } => (FaultKind::Internal, "report this, with the log"),
+            Self::Newer { .. } => (
+                FaultKind::Unsupported,
+                "use that version, or run `modelfs evict` to give up what arrived of the file and begin anew",
+            ),
             Self::TooLarge { .. } => (FaultKind::Invalid, "check the size that its source gives"),
             Self::Busy { .. } => (FaultKind::Busy, "wait for the other process, or stop it"),
             Self::Cancelled { .. } => (FaultKind::Interrupted, "run the same command again to continue"),

@@ -6,11 +6,12 @@
 //! Not here: filling (`partial`).
 
 use super::blob::{Durable, Published, seal};
+use super::chunk_log::MAP;
 use super::chunk_map::CHUNK_BYTES;
 use super::error::AtPath;
 use super::hash::Hasher;
 use super::layout::sync_folder;
-use super::partial::{DATA, MAP, Partial, remove_folder};
+use super::partial::{DATA, Partial, remove_folder};
 use super::pipeline::{self, Feed, FileFeed};
 use super::source::safetensors_data_start;
 use super::{Cancel, Hashes, Store, StoreError};

@@ -4,8 +4,10 @@
 //! Invariants: a visible blob is complete, verified, synced, read-only and never changed; a crash at any instant leaves
 //! garbage at worst. Not here: what the bytes mean (`formats`), which blobs are wanted (`catalog`), the network (`fetch`).
 
+mod beginning;
 mod blob;
 mod cancel;
+mod chunk_log;
 mod chunk_map;
 mod error;
 mod evict;

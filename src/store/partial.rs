@@ -3,12 +3,15 @@
 //! Layout: `partial/<key>/data` and `partial/<key>/map` (see `chunk_map`). Invariants: present bytes are never written
 //! again; a chunk counts as present only after its bytes are in the file, and as proven only after they are synced, so
 //! that neither a killed process nor a power cut yields a wrong byte; whichever of the two files is lost, what is left
-//! counts as nothing. One process holds a partial at a time, by a lock on its folder. Not here: publishing (`filled`).
+//! counts as nothing. One process holds a partial at a time, by a lock on its folder. Not here: chunks that are not here
+//! as a whole (`beginning`), the file of the map (`chunk_log`), publishing (`filled`).
 //!
 //! Lock order: `prefix`, then `syncing`, then `state`. Only `state` is taken by readers; it is held for a record of the
 //! log at most, never while chunk bytes are read, written or synced.
 
-use super::chunk_map::{CHUNK_BYTES, ChunkMap, FILE_BYTES_MAX, HEADER_BYTES, Header, RECORD_BYTES, Record, Replay};
+use super::beginning::Begun;
+use super::chunk_log::{Found, Log, MAP, MAP_NEW, read_log, write_log};
+use super::chunk_map::{Beginning, CHUNK_BYTES, ChunkMap, FILE_BYTES_MAX, Header, Layout, Record, Replay};
 use super::error::AtPath;
 use super::evict::hold;
 use super::filled::Prefix;
@@ -21,19 +24,15 @@ use parking_lot::{Condvar, Mutex};
 use rustix::fs::{FlockOperation, flock};
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub(super) const DATA: &str = "data";
-pub(super) const MAP: &str = "map";
-const MAP_NEW: &str = "map.new";
 const KEY_BYTES_MAX: usize = 64;
 /// The folder of a partial can be removed while it is being locked; twice in a row is already unheard of.
 const FOLDER_TRIES: u32 = 16;
-/// Records beyond what the chunks need, before opening rewrites the log.
-const SPARE_RECORDS: u32 = 4096;
 
 /// Names a partial file; safe as a folder name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -92,22 +91,35 @@ pub struct Partial {
     pub(super) sha256: Option<Digest>,
     pub(super) prefix: Mutex<Prefix>,
     syncing: Mutex<()>,
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
     /// A chunk that somebody was writing is written or given up.
-    settled: Condvar,
+    pub(super) settled: Condvar,
     /// Holds the lock; closed last.
     _lock: File,
 }
 
 #[derive(Debug)]
-struct State {
-    map: ChunkMap,
-    log: Log,
+pub(super) struct State {
+    pub map: ChunkMap,
+    /// What is kept of chunks that are not here as a whole.
+    pub begun: Begun,
+    pub log: Log,
     /// Chunks that are being written at this moment.
-    claimed: BTreeSet<u32>,
+    pub claimed: BTreeSet<u32>,
     /// Chunk bytes that are not proven yet.
     unsynced_bytes: u64,
     life: Life,
+}
+
+impl State {
+    fn new(map: ChunkMap, begun: Begun, log: Log) -> Self {
+        Self { map, begun, log, claimed: BTreeSet::new(), unsynced_bytes: 0, life: Life::Filling }
+    }
+
+    /// Whether chunks may still be written.
+    pub fn is_filling(&self) -> bool {
+        self.life == Life::Filling
+    }
 }
 
 /// Steps are only ever taken downwards.
@@ -118,37 +130,6 @@ enum Life {
     Sealed,
     /// Published, discarded or in quarantine: another partial file may lie at its place.
     Gone,
-}
-
-#[derive(Debug)]
-struct Log {
-    file: File,
-    path: PathBuf,
-    records: u32,
-    nonce: u32,
-    /// There was no room to begin it: the old log lies there still and is replaced before the first record. Until then it
-    /// says less than the map, or things that are compared with the bytes at the next opening as they were at this one.
-    owed: Option<Header>,
-}
-
-impl Log {
-    /// For what `map` says without the record.
-    fn append(&mut self, map: &ChunkMap, record: Record) -> Result<(), StoreError> {
-        if let Some(header) = self.owed {
-            // Everything in the map was synced when it was opened, and nothing was added since. Under the lock, as below.
-            let folder = self.path.parent().expect("a log lies in a folder");
-            *self = write_log(folder, map, &header)?;
-        }
-        self.write(record)
-    }
-
-    /// A failed append leaves a tail that the next one overwrites and that replay ignores.
-    fn write(&mut self, record: Record) -> Result<(), StoreError> {
-        let at = HEADER_BYTES as u64 + u64::from(self.records) * RECORD_BYTES as u64;
-        self.file.write_all_at(&record.encode(self.records, self.nonce), at).at("write", &self.path)?;
-        self.records += 1;
-        Ok(())
-    }
 }
 
 /// What `Store::partials` tells about one partial file.
@@ -178,11 +159,12 @@ impl Store {
         let wanted = identity.header();
         let (data_path, map_path) = (folder.join(DATA), folder.join(MAP));
         let kept = match (open_data(&data_path, wanted.size_bytes)?, read_log(&map_path)?) {
-            (Some(data), Some(replay)) if wanted.continues(&replay.header) => Some((data, replay)),
+            (_, Found::Newer) => return Err(StoreError::Newer { path: map_path }),
+            (Some(data), Found::Whole(replay)) if wanted.continues(&replay.header) => Some((data, replay)),
             _ => None,
         };
-        let (data, map, log) = match kept {
-            Some((data, replay)) => continue_log(&folder, data, replay, wanted)?,
+        let (data, state) = match kept {
+            Some((data, replay)) => continue_log(&folder, data, *replay, wanted)?,
             None => begin(&folder, wanted)?,
         };
         // It stays the same file when it is published: whoever reads it through here keeps it from being evicted.
@@ -193,7 +175,7 @@ impl Store {
             settled: Condvar::new(),
             size_bytes: identity.size_bytes,
             sha256: identity.sha256,
-            state: Mutex::new(State { map, log, claimed: BTreeSet::new(), unsynced_bytes: 0, life: Life::Filling }),
+            state: Mutex::new(state),
             folder,
             data_path,
             data,
@@ -223,9 +205,9 @@ impl Store {
         Ok(found)
     }
 
-    /// One partial file, as its log tells; nothing when there is none.
+    /// One partial file, as its log tells; nothing when there is none that can be read.
     pub fn partial_info(&self, key: &PartialKey) -> Result<Option<PartialInfo>, StoreError> {
-        let Some(replay) = read_log(&self.partial_folder(key).join(MAP))? else { return Ok(None) };
+        let Found::Whole(replay) = read_log(&self.partial_folder(key).join(MAP))? else { return Ok(None) };
         let (size_bytes, bytes_present) = (replay.header.size_bytes, replay.map.bytes_present());
         Ok(Some(PartialInfo { key: key.clone(), size_bytes, bytes_present }))
     }
@@ -278,10 +260,10 @@ impl Partial {
         state.map.touching(range).filter(|chunk| !state.map.has(*chunk)).map(u64::from).collect()
     }
 
-    /// Writes one whole chunk. `false` when it was here already, which leaves the file as it is. Waits while another
-    /// thread writes the same chunk.
+    /// Writes one whole chunk, all but what is kept of its beginning. `false` when it was here already, which leaves the
+    /// file as it is. Waits while another thread writes the same chunk.
     pub fn write_chunk(&self, index: u64, bytes: &[u8]) -> Result<bool, StoreError> {
-        let bad = || StoreError::BadChunk { path: self.data_path.clone(), index, bytes: bytes.len() };
+        let bad = || self.bad_chunk(index, bytes);
         let range = self.chunk_range(index).filter(|range| range.len() == bytes.len() as u64).ok_or_else(bad)?;
         let chunk = u32::try_from(index).map_err(|_| bad())?;
         let mut state = self.state.lock();
@@ -295,18 +277,28 @@ impl Partial {
             return Ok(false);
         }
         state.claimed.insert(chunk);
+        let begun = state.begun.get(chunk);
         drop(state);
-        let written = self.data.write_all_at(bytes, range.start()).at("write", &self.data_path);
-        let crc32 = crc32fast::hash(bytes);
+        let (kept, crc32) = checksum(bytes, begun);
+        let written = self.write_data(&bytes[kept..], range.start() + kept as u64);
         let mut state = self.state.lock();
         state.claimed.remove(&chunk);
         self.settled.notify_all();
         written?;
-        let State { log, map, .. } = &mut *state;
-        log.append(map, Record::Present { chunk, crc32 })?;
+        let State { log, map, begun, .. } = &mut *state;
+        log.append(map, begun, Record::Present { chunk, crc32 })?;
         map.insert(chunk, crc32);
+        begun.remove(chunk);
         state.unsynced_bytes += range.len();
         Ok(true)
+    }
+
+    pub(super) fn bad_chunk(&self, index: u64, bytes: &[u8]) -> StoreError {
+        StoreError::BadChunk { path: self.data_path.clone(), index, bytes: bytes.len() }
+    }
+
+    pub(super) fn write_data(&self, bytes: &[u8], at: u64) -> Result<(), StoreError> {
+        self.data.write_all_at(bytes, at).at("write", &self.data_path)
     }
 
     /// Fills the buffer from `offset`; fewer bytes only at the end of the file. `NotPresent` when a byte is missing.
@@ -338,8 +330,8 @@ impl Partial {
         self.data.sync_data().at("sync", &self.data_path)?;
         let log = {
             let mut state = self.state.lock();
-            let State { log, map, .. } = &mut *state;
-            log.append(map, Record::Synced { records })?;
+            let State { log, map, begun, .. } = &mut *state;
+            log.append(map, begun, Record::Synced { records })?;
             state.unsynced_bytes -= unsynced_bytes;
             state.log.file.try_clone().at("sync", &state.log.path)?
         };
@@ -350,9 +342,9 @@ impl Partial {
     /// never be taken for the old ones.
     pub(super) fn forget(&self, chunks: &[u32]) -> Result<(), StoreError> {
         let mut state = self.state.lock();
-        let State { log, map, .. } = &mut *state;
+        let State { log, map, begun, .. } = &mut *state;
         for chunk in chunks {
-            log.append(map, Record::Removed { chunk: *chunk })?;
+            log.append(map, begun, Record::Removed { chunk: *chunk })?;
             map.remove(*chunk);
         }
         // Under the lock, against the rule above: nobody may write these chunks before this is done. It is rare.
@@ -437,32 +429,25 @@ fn open_data(path: &Path, size_bytes: u64) -> Result<Option<File>, StoreError> {
     Ok((metadata.is_file() && metadata.len() == size_bytes).then_some(file))
 }
 
-fn read_log(path: &Path) -> Result<Option<Replay>, StoreError> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).at("open", path),
-    };
-    let mut head = [0; HEADER_BYTES];
-    let Some(header) = file.read_exact_at(&mut head, 0).ok().and_then(|()| Header::decode(&head)) else {
-        return Ok(None);
-    };
-    // What a sane log can hold; a longer one is read so far and then counts as torn.
-    let records = 3 * header.size_bytes.div_ceil(CHUNK_BYTES) + u64::from(SPARE_RECORDS);
-    let mut bytes = Vec::new();
-    file.take(HEADER_BYTES as u64 + records * RECORD_BYTES as u64).read_to_end(&mut bytes).at("read", path)?;
-    Ok(Replay::of(&bytes))
+/// CRC32 of a whole chunk, and how many of its bytes are in the file already because they are the beginning that was kept.
+fn checksum(bytes: &[u8], begun: Option<Beginning>) -> (usize, u32) {
+    if let Some(begun) = begun
+        && let Some((beginning, rest)) = bytes.split_at_checked(begun.bytes as usize)
+    {
+        let mut crc32 = crc32fast::Hasher::new();
+        crc32.update(beginning);
+        if crc32.clone().finalize() == begun.crc32 {
+            crc32.update(rest);
+            return (beginning.len(), crc32.finalize());
+        }
+    }
+    (0, crc32fast::hash(bytes))
 }
 
 /// Takes up a partial file where it was left.
-fn continue_log(
-    folder: &Path,
-    data: File,
-    replay: Replay,
-    wanted: Header,
-) -> Result<(File, ChunkMap, Log), StoreError> {
-    let Replay { header, mut map, unproven, records, torn } = replay;
-    let data_path = folder.join(DATA);
+fn continue_log(folder: &Path, data: File, replay: Replay, wanted: Header) -> Result<(File, State), StoreError> {
+    let Replay { header, layout, mut map, unproven, begun, records, torn } = replay;
+    let (data_path, begun) = (folder.join(DATA), Begun::new(begun));
     let mut buffer = vec![0; CHUNK_BYTES as usize];
     for chunk in &unproven {
         let range = map.range(*chunk).expect("replay checked it");
@@ -472,52 +457,37 @@ fn continue_log(
             map.remove(*chunk);
         }
     }
-    let known = Header { nonce: header.nonce, ..wanted } == header;
-    let map_path = folder.join(MAP);
-    if known && !torn && unproven.is_empty() && records <= 2 * map.count() + SPARE_RECORDS {
-        let file = OpenOptions::new().write(true).open(&map_path).at("open", &map_path)?;
-        return Ok((data, map, Log { file, path: map_path, records, nonce: header.nonce, owed: None }));
+    let known = layout == Layout::Current && Header { nonce: header.nonce, ..wanted } == header;
+    if known && !torn && unproven.is_empty() && !Log::is_long(records, &map) {
+        let log = Log::continued(folder, records, header.nonce)?;
+        return Ok((data, State::new(map, begun, log)));
     }
     // The new log calls every chunk proven.
     data.sync_data().at("sync", &data_path)?;
     // What was known before and is not asked for now is kept: it still tells the content.
     let merged = Header { sha256: wanted.sha256.or(header.sha256), etag: wanted.etag.or(header.etag), ..wanted };
-    let log = match write_log(folder, &map, &merged) {
+    let log = match write_log(folder, &map, &begun, &merged) {
         // What is here can be read all the same; whoever writes more is told, or finds room again.
-        Err(StoreError::NoSpace { .. }) => {
-            let file = File::open(&map_path).at("open", &map_path)?;
-            Log { file, path: map_path, records, nonce: header.nonce, owed: Some(merged) }
-        }
+        Err(StoreError::NoSpace { .. }) => Log::owed(folder, records, merged)?,
         log => log?,
     };
-    Ok((data, map, log))
+    Ok((data, State::new(map, begun, log)))
 }
 
 /// Begins with nothing. The old map goes first: it must never speak for a new data file.
-fn begin(folder: &Path, header: Header) -> Result<(File, ChunkMap, Log), StoreError> {
+fn begin(folder: &Path, header: Header) -> Result<(File, State), StoreError> {
     let data_path = folder.join(DATA);
     remove_contents(folder)?;
     let data = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&data_path);
     let data = data.at("create", &data_path)?;
     data.set_len(header.size_bytes).at("resize", &data_path)?;
     data.sync_all().at("sync", &data_path)?;
-    let map = ChunkMap::new(header.size_bytes);
-    let log = write_log(folder, &map, &header)?;
+    let (map, begun) = (ChunkMap::new(header.size_bytes), Begun::default());
+    let log = write_log(folder, &map, &begun, &header)?;
     if let Some(parent) = folder.parent() {
         sync_folder(parent)?;
     }
-    Ok((data, map, log))
-}
-
-fn write_log(folder: &Path, map: &ChunkMap, header: &Header) -> Result<Log, StoreError> {
-    let (path, new) = (folder.join(MAP), folder.join(MAP_NEW));
-    let (bytes, records) = map.to_log(header);
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new).at("create", &new)?;
-    file.write_all_at(&bytes, 0).at("write", &new)?;
-    file.sync_all().at("sync", &new)?;
-    fs::rename(&new, &path).at("rename", &new)?;
-    sync_folder(folder)?;
-    Ok(Log { file, path, records, nonce: header.nonce, owed: None })
+    Ok((data, State::new(map, begun, log)))
 }
 
 fn remove_contents(folder: &Path) -> Result<(), StoreError> {
