@@ -5,6 +5,7 @@
 //! removed under a lock on the blob's folder, so that two processes never make two copies. Not here: the catalog row,
 //! which the library writes afterwards and deletes before.
 
+use super::disk;
 use super::error::AtPath;
 use super::evict::{EVICTION_POLL, EVICTION_POLLS_MAX};
 use super::layout::sync_folder;
@@ -263,7 +264,7 @@ impl Store {
         durable: Durable,
     ) -> Result<Placed, StoreError> {
         let path = folder.path.join(name.as_str());
-        if let Err(error) = fs::rename(from, &path) {
+        if let Err(error) = disk::rename(from, &path) {
             // Only an empty folder goes.
             let _ = fs::remove_dir(&folder.path);
             return Err(error).at("rename", from);
@@ -285,7 +286,7 @@ impl Store {
         let path = self.blob_folder(sha256);
         for _ in 0..FOLDER_TRIES {
             if make {
-                match fs::create_dir(&path) {
+                match disk::create_folder(&path) {
                     Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                         return Err(error).at("create", &path);
                     }
@@ -414,7 +415,7 @@ struct LockedFolder {
 /// Makes the bytes durable and the file read-only.
 pub(super) fn seal(file: &File, path: &Path) -> Result<(), StoreError> {
     file.set_permissions(Permissions::from_mode(BLOB_MODE)).at("change the mode of", path)?;
-    file.sync_all().at("sync", path)
+    disk::sync_all(file).at("sync", path)
 }
 
 /// The first name, in byte order, of a regular file with this size.

@@ -7,11 +7,11 @@
 use super::StoreError;
 use super::beginning::Begun;
 use super::chunk_map::{Beginning, CHUNK_BYTES, ChunkMap, HEADER_BYTES, Header, Layout, RECORD_BYTES, Record, Replay};
+use super::disk;
 use super::error::AtPath;
 use super::layout::sync_folder;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 pub(super) const MAP: &str = "map";
@@ -59,7 +59,7 @@ impl Log {
             *self = write_log(folder, map, begun, &header)?;
         }
         let at = Layout::Current.records_at() as u64 + u64::from(self.records) * RECORD_BYTES as u64;
-        self.file.write_all_at(&record.encode(self.records, self.nonce), at).at("write", &self.path)?;
+        disk::write_at(&self.file, &record.encode(self.records, self.nonce), at).at("write", &self.path)?;
         self.records += 1;
         Ok(())
     }
@@ -69,7 +69,7 @@ impl Log {
         if self.owed.is_some() {
             return Ok(());
         }
-        self.file.write_all_at(&beginning.encode(slot, self.nonce), Beginning::at(slot)).at("write", &self.path)
+        disk::write_at(&self.file, &beginning.encode(slot, self.nonce), Beginning::at(slot)).at("write", &self.path)
     }
 }
 
@@ -105,10 +105,10 @@ pub(super) fn read_log(path: &Path) -> Result<Found, StoreError> {
 pub(super) fn write_log(folder: &Path, map: &ChunkMap, begun: &Begun, header: &Header) -> Result<Log, StoreError> {
     let (path, new) = (folder.join(MAP), folder.join(MAP_NEW));
     let (bytes, records) = map.to_log(header, begun.slots());
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new).at("create", &new)?;
-    file.write_all_at(&bytes, 0).at("write", &new)?;
-    file.sync_all().at("sync", &new)?;
-    fs::rename(&new, &path).at("rename", &new)?;
+    let file = disk::create(&new).at("create", &new)?;
+    disk::write_at(&file, &bytes, 0).at("write", &new)?;
+    disk::sync_all(&file).at("sync", &new)?;
+    disk::rename(&new, &path).at("rename", &new)?;
     sync_folder(folder)?;
     Ok(Log { file, path, records, nonce: header.nonce, owed: None })
 }

@@ -8,6 +8,7 @@
 use super::blob::{Durable, Published, seal};
 use super::chunk_log::MAP;
 use super::chunk_map::CHUNK_BYTES;
+use super::disk;
 use super::error::AtPath;
 use super::hash::Hasher;
 use super::layout::sync_folder;
@@ -165,10 +166,10 @@ impl Store {
         if partial.retire() {
             // The map goes first: it must never speak for another data file.
             let map = partial.folder.join(MAP);
-            fs::remove_file(&map).at("remove", &map)?;
+            disk::remove_file(&map).at("remove", &map)?;
             sync_folder(&partial.folder)?;
             let data = partial.folder.join(DATA);
-            fs::rename(&data, &target).at("rename", &data)?;
+            disk::rename(&data, &target).at("rename", &data)?;
             remove_folder(&partial.folder)?;
             sync_folder(&folder)?;
         }

@@ -4,11 +4,12 @@
 //! point out of the store. Not here: the databases (`catalog`), the overlay's files (`library`).
 
 use super::StoreError;
+use super::disk;
 use super::error::AtPath;
 use crate::base::{Digest, EntryName};
 use rustix::fs::StatVfsMountFlags;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 const BLOBS: &str = "models";
@@ -132,7 +133,7 @@ impl Store {
 
 /// Makes renames and removals in a folder durable.
 pub(super) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
-    File::open(folder).and_then(|folder| folder.sync_all()).at("sync", folder)
+    disk::sync_folder(folder).at("sync", folder)
 }
 
 /// A folder called `models` alone makes no store: applications have one too. Another of a store's folders stands beside

@@ -9,6 +9,7 @@ mod blob;
 mod cancel;
 mod chunk_log;
 mod chunk_map;
+mod disk;
 mod error;
 mod evict;
 mod filled;

@@ -12,6 +12,7 @@
 use super::beginning::Begun;
 use super::chunk_log::{Found, Log, MAP, MAP_NEW, read_log, write_log};
 use super::chunk_map::{Beginning, CHUNK_BYTES, ChunkMap, FILE_BYTES_MAX, Header, Layout, Record, Replay};
+use super::disk;
 use super::error::AtPath;
 use super::evict::hold;
 use super::filled::Prefix;
@@ -298,7 +299,7 @@ impl Partial {
     }
 
     pub(super) fn write_data(&self, bytes: &[u8], at: u64) -> Result<(), StoreError> {
-        self.data.write_all_at(bytes, at).at("write", &self.data_path)
+        disk::write_at(&self.data, bytes, at).at("write", &self.data_path)
     }
 
     /// Fills the buffer from `offset`; fewer bytes only at the end of the file. `NotPresent` when a byte is missing.
@@ -327,7 +328,7 @@ impl Partial {
         if unsynced_bytes == 0 {
             return Ok(());
         }
-        self.data.sync_data().at("sync", &self.data_path)?;
+        disk::sync_data(&self.data).at("sync", &self.data_path)?;
         let log = {
             let mut state = self.state.lock();
             let State { log, map, begun, .. } = &mut *state;
@@ -335,7 +336,7 @@ impl Partial {
             state.unsynced_bytes -= unsynced_bytes;
             state.log.file.try_clone().at("sync", &state.log.path)?
         };
-        log.sync_data().at("sync", &self.folder.join(MAP))
+        disk::sync_data(&log).at("sync", &self.folder.join(MAP))
     }
 
     /// Counts chunks as missing again because their bytes are damaged. Durable before it returns, so that new bytes can
@@ -348,7 +349,7 @@ impl Partial {
             map.remove(*chunk);
         }
         // Under the lock, against the rule above: nobody may write these chunks before this is done. It is rare.
-        log.file.sync_data().at("sync", &log.path)
+        disk::sync_data(&log.file).at("sync", &log.path)
     }
 
     /// The recorded CRC32 of a chunk that is here.
@@ -395,7 +396,7 @@ impl ByteSource for Partial {
 /// Locks the folder of one partial; `None` when it is not there and not to be made.
 fn lock_folder(path: &Path, make: bool) -> Result<Option<File>, StoreError> {
     for _ in 0..FOLDER_TRIES {
-        match fs::create_dir(path) {
+        match disk::create_folder(path) {
             _ if !make => {}
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error).at("create", path),
             _ => {}
@@ -463,7 +464,7 @@ fn continue_log(folder: &Path, data: File, replay: Replay, wanted: Header) -> Re
         return Ok((data, State::new(map, begun, log)));
     }
     // The new log calls every chunk proven.
-    data.sync_data().at("sync", &data_path)?;
+    disk::sync_data(&data).at("sync", &data_path)?;
     // What was known before and is not asked for now is kept: it still tells the content.
     let merged = Header { sha256: wanted.sha256.or(header.sha256), etag: wanted.etag.or(header.etag), ..wanted };
     let log = match write_log(folder, &map, &begun, &merged) {
@@ -478,10 +479,9 @@ fn continue_log(folder: &Path, data: File, replay: Replay, wanted: Header) -> Re
 fn begin(folder: &Path, header: Header) -> Result<(File, State), StoreError> {
     let data_path = folder.join(DATA);
     remove_contents(folder)?;
-    let data = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&data_path);
-    let data = data.at("create", &data_path)?;
-    data.set_len(header.size_bytes).at("resize", &data_path)?;
-    data.sync_all().at("sync", &data_path)?;
+    let data = disk::create(&data_path).at("create", &data_path)?;
+    disk::set_len(&data, header.size_bytes).at("resize", &data_path)?;
+    disk::sync_all(&data).at("sync", &data_path)?;
     let (map, begun) = (ChunkMap::new(header.size_bytes), Begun::default());
     let log = write_log(folder, &map, &begun, &header)?;
     if let Some(parent) = folder.parent() {
@@ -493,7 +493,7 @@ fn begin(folder: &Path, header: Header) -> Result<(File, State), StoreError> {
 fn remove_contents(folder: &Path) -> Result<(), StoreError> {
     for name in [MAP, MAP_NEW, DATA] {
         let path = folder.join(name);
-        match fs::remove_file(&path) {
+        match disk::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).at("remove", &path),
             _ => {}
         }
@@ -506,7 +506,7 @@ fn remove_contents(folder: &Path) -> Result<(), StoreError> {
 /// Removes what is left of a partial file, its map first.
 pub(super) fn remove_folder(folder: &Path) -> Result<(), StoreError> {
     remove_contents(folder)?;
-    fs::remove_dir(folder).at("remove", folder)?;
+    disk::remove_folder(folder).at("remove", folder)?;
     folder.parent().map_or(Ok(()), sync_folder)
 }
 
