@@ -1,7 +1,8 @@
 //! A mount against the obvious model: whatever is read, at any moment and through any handle, is what was published.
 //!
-//! Random steps on many handles: positioned reads, reads in order, mappings, fetches, cancels, evictions, remounts. The
-//! seed is printed; `MODELFS_TEST_SEED` repeats it and `MODELFS_TEST_SECONDS` sets how long new ones are tried.
+//! Random steps of several threads at once, each with handles of its own: positioned reads, reads in order, mappings, fetches,
+//! cancels, evictions; between the rounds remounts and kills. The seed is printed; `MODELFS_TEST_SEED` repeats it, as far as
+//! threads can be repeated, and `MODELFS_TEST_SECONDS` sets how long new ones are tried.
 
 mod support;
 
@@ -17,7 +18,10 @@ use support::tiny::large_lora;
 
 const MIB: u64 = 1 << 20;
 const FILES: u64 = 3;
-const STEPS: u64 = 60;
+const THREADS: u64 = 4;
+const ROUNDS: u64 = 3;
+/// Of each thread in each round.
+const STEPS: u64 = 20;
 const SECONDS: u64 = 12;
 const DONE_MAX: Duration = Duration::from_secs(60);
 
@@ -64,10 +68,11 @@ struct Open {
     position: u64,
 }
 
+/// One thread.
 struct Run<'a> {
     sandbox: &'a Sandbox,
     contents: &'a [Vec<u8>],
-    mount: Option<Mounted>,
+    mount: &'a Mounted,
     handles: Vec<Open>,
     mappings: Vec<(usize, Mapping)>,
 }
@@ -76,9 +81,13 @@ fn name(number: usize) -> String {
     format!("{number}.safetensors")
 }
 
+fn path(mount: &Mounted, number: usize) -> PathBuf {
+    mount.path("comfyui/loras").join(name(number))
+}
+
 impl Run<'_> {
     fn path(&self, number: usize) -> PathBuf {
-        self.mount.as_ref().expect("mounted").path("comfyui/loras").join(name(number))
+        path(self.mount, number)
     }
 
     fn step(&mut self, dice: &mut Dice) {
@@ -100,13 +109,7 @@ impl Run<'_> {
                 let evicted = self.sandbox.run(["evict", &name(number)]);
                 assert!(matches!(evicted.status.code(), Some(0 | 1)), "{evicted:?}");
             }
-            8 if dice.roll(3) == 0 => {
-                self.handles.clear();
-                self.mappings.clear();
-                self.mount.take().expect("mounted").unmount();
-                self.mount = Some(self.sandbox.mount(&[]));
-            }
-            9 if !self.handles.is_empty() => {
+            8..=9 if !self.handles.is_empty() => {
                 let index = usize::try_from(dice.roll(self.handles.len() as u64)).expect("small");
                 self.handles.swap_remove(index);
             }
@@ -159,20 +162,37 @@ fn check(seed: u64) {
     sandbox.set("HF_ENDPOINT", &hub.endpoint()).set("MODELFS_PROMOTE_AFTER", "2MiB");
     sandbox.run(["add", "hf:org/name"]).success();
     hub.fault(Rule::new(Fault::Rate { bytes_per_s: 20 * MIB }).at(Place::Bytes));
-    let mount = Some(sandbox.mount(&[]));
-    let mut run = Run { sandbox: &sandbox, contents: &contents, mount, handles: Vec::new(), mappings: Vec::new() };
-    for _ in 0..STEPS {
-        run.step(&mut dice);
+    let mut mount = sandbox.mount(&[]);
+    for _ in 0..ROUNDS {
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                let mut dice = Dice(dice.roll(u64::from(u32::MAX)));
+                let (sandbox, contents, mount) = (&sandbox, &contents[..], &mount);
+                scope.spawn(move || {
+                    let mut run = Run { sandbox, contents, mount, handles: Vec::new(), mappings: Vec::new() };
+                    (0..STEPS).for_each(|_| run.step(&mut dice));
+                });
+            }
+        });
+        match dice.roll(3) {
+            0 => {
+                mount.unmount();
+                mount = sandbox.mount(&[]);
+            }
+            1 => {
+                mount.kill_hard();
+                mount = sandbox.mount(&[]);
+            }
+            _ => {}
+        }
     }
     for (number, content) in contents.iter().enumerate() {
-        set_xattr(&run.path(number), "user.modelfs.fetch", "1").expect("asked for");
-        let path = run.path(number);
+        let path = path(&mount, number);
+        set_xattr(&path, "user.modelfs.fetch", "1").expect("asked for");
         eventually("it is resident", DONE_MAX, || modelfs_xattr(&path, "state").as_deref() == Some("resident"));
         assert!(std::fs::read(&path).expect("readable") == *content, "file {number} at the end");
     }
-    run.handles.clear();
-    run.mappings.clear();
-    run.mount.take().expect("mounted").unmount();
+    mount.unmount();
     sandbox.run(["verify"]).success();
 }
 
