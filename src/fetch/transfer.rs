@@ -152,7 +152,9 @@ impl Ticket {
                 piece = &mut next => return piece,
                 free = free => free?,
             }
-            *writing = self.keep(arriving);
+            if !arriving.postpone(Instant::now()) {
+                *writing = self.keep(arriving);
+            }
         }
         next.await
     }
