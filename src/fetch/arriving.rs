@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 /// How long received bytes may be in memory alone: a killed process loses what arrives in this time, which is a fifth of
 /// a MiB at 40 MB/s. It costs two small writes for each stream.
 const KEEP_EVERY: Duration = Duration::from_millis(5);
+/// The same on a disk that is busy: what is kept must not slow down what is here to stay.
+const KEEP_EVERY_MAX: Duration = Duration::from_millis(500);
 /// A chunk that is whole after this time is not kept before: at 100 MB/s a stream copies nothing twice.
 const SOON: Duration = Duration::from_millis(10);
 /// A request that brought this much did not fail. Less is kept too, but the pauses go on growing, so that a source that
@@ -33,6 +35,7 @@ pub(super) struct Arriving {
     kept_bytes: usize,
     kept_at: Instant,
     begun_at: Instant,
+    keep_every: Duration,
 }
 
 /// Bytes that are to be kept.
@@ -51,7 +54,16 @@ impl Arriving {
         let (before_bytes, mut bytes) = (beginning.len(), beginning);
         bytes.reserve_exact(len - before_bytes);
         let now = Instant::now();
-        Self { start, len, bytes, before_bytes, kept_bytes: before_bytes, kept_at: now, begun_at: now }
+        Self {
+            start,
+            len,
+            bytes,
+            before_bytes,
+            kept_bytes: before_bytes,
+            kept_at: now,
+            begun_at: now,
+            keep_every: KEEP_EVERY,
+        }
     }
 
     pub fn is_whole(&self) -> bool {
@@ -70,7 +82,7 @@ impl Arriving {
 
     /// When its bytes are to be kept, should nothing more arrive.
     pub fn due(&self) -> Option<Instant> {
-        (self.bytes.len() > self.kept_bytes).then(|| self.kept_at + KEEP_EVERY)
+        (self.bytes.len() > self.kept_bytes).then(|| self.kept_at + self.keep_every)
     }
 
     /// Puts off what is due, because at this pace the whole is here soon.
@@ -81,6 +93,11 @@ impl Arriving {
             self.kept_at = now;
         }
         soon
+    }
+
+    /// The disk is behind: what is due is put off, each time for longer.
+    pub fn wait_longer(&mut self, now: Instant) {
+        (self.kept_at, self.keep_every) = (now, self.keep_every.saturating_mul(2).min(KEEP_EVERY_MAX));
     }
 
     /// What is not kept yet; it counts as kept from now on.

@@ -142,16 +142,17 @@ impl Ticket {
         let host = stream.host().to_owned();
         let mut next = pin!(self.next_piece(stream, &host));
         while let Some(due) = arriving.due() {
-            let free = async {
-                tokio::time::sleep_until(due.into()).await;
-                finish_writing(writing).await
-            };
             tokio::select! {
                 biased;
                 // First, so that what is kept is all that the socket had.
                 piece = &mut next => return piece,
-                free = free => free?,
+                () = tokio::time::sleep_until(due.into()) => {}
             }
+            if writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
+                arriving.wait_longer(Instant::now());
+                continue;
+            }
+            finish_writing(writing).await?;
             if !arriving.postpone(Instant::now()) {
                 *writing = self.keep(arriving);
             }

@@ -8,7 +8,7 @@
 use super::StoreError;
 use super::chunk_map::{Beginning, SLOTS};
 use super::error::AtPath;
-use super::partial::{Partial, State};
+use super::partial::Partial;
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
 
@@ -24,26 +24,39 @@ impl Begun {
     }
 
     pub fn get(&self, chunk: u32) -> Option<Beginning> {
-        self.kept.get(&chunk).map(|(_, beginning)| *beginning)
+        self.kept.get(&chunk).map(|(_, beginning)| *beginning).filter(|beginning| beginning.bytes > 0)
     }
 
     /// Slots that say something.
     pub fn slots(&self) -> impl Iterator<Item = (u32, Beginning)> + '_ {
-        self.kept.values().copied()
+        self.kept.values().copied().filter(|(_, beginning)| beginning.bytes > 0)
     }
 
     pub fn remove(&mut self, chunk: u32) {
         self.kept.remove(&chunk);
     }
 
-    /// The slot for a chunk: its own, a free one, or that of the least loss.
-    fn slot_for(&self, chunk: u32) -> u32 {
+    /// A slot that is the chunk's from now on: its own, a free one, or that of the least loss.
+    fn take_slot(&mut self, chunk: u32) -> u32 {
         if let Some((slot, _)) = self.kept.get(&chunk) {
             return *slot;
         }
+        let slot = self.slot_to_give();
+        self.put(slot, Beginning { chunk, bytes: 0, crc32: 0 });
+        slot
+    }
+
+    fn slot_to_give(&self) -> u32 {
         let free = (0..SLOTS).find(|slot| self.kept.values().all(|(used, _)| used != slot));
         let least = || self.kept.values().min_by_key(|(_, beginning)| beginning.bytes).map(|(slot, _)| *slot);
         free.or_else(least).expect("a slot is free or used")
+    }
+
+    /// Unless the slot was given to another chunk meanwhile.
+    fn update(&mut self, slot: u32, beginning: Beginning) {
+        if let Some((_, known)) = self.kept.get_mut(&beginning.chunk).filter(|(used, _)| *used == slot) {
+            *known = beginning;
+        }
     }
 
     fn put(&mut self, slot: u32, beginning: Beginning) {
@@ -92,19 +105,20 @@ impl Partial {
             return Ok(false);
         }
         state.claimed.insert(chunk);
+        let slot = state.begun.take_slot(chunk);
+        let slots = state.log.slots();
         drop(state);
-        let written = self.write_data(bytes, range.start() + kept);
         let mut crc32 = crc32fast::Hasher::new_with_initial_len(before.map_or(0, |before| before.crc32), kept);
         crc32.update(bytes);
+        let beginning = Beginning { chunk, bytes: kept as u32 + bytes.len() as u32, crc32: crc32.finalize() };
+        // Both without the lock: others append their records meanwhile.
+        let written = self.write_data(bytes, range.start() + kept);
+        let written = written.and_then(|()| slots?.map_or(Ok(()), |slots| slots.write(slot, beginning)));
         let mut state = self.state.lock();
         state.claimed.remove(&chunk);
         self.settled.notify_all();
         written?;
-        let State { log, begun, .. } = &mut *state;
-        let beginning = Beginning { chunk, bytes: kept as u32 + bytes.len() as u32, crc32: crc32.finalize() };
-        let slot = begun.slot_for(chunk);
-        log.write_slot(slot, beginning)?;
-        begun.put(slot, beginning);
+        state.begun.update(slot, beginning);
         Ok(true)
     }
 }

@@ -64,11 +64,26 @@ impl Log {
         Ok(())
     }
 
-    /// Writes a slot over. A log that is owed has none yet: the whole chunk will ask for its room.
-    pub fn write_slot(&self, slot: u32, beginning: Beginning) -> Result<(), StoreError> {
+    /// Where to write slots. A log that is owed has none yet: the whole chunk will ask for its room.
+    pub fn slots(&self) -> Result<Option<Slots>, StoreError> {
         if self.owed.is_some() {
-            return Ok(());
+            return Ok(None);
         }
+        let file = self.file.try_clone().at("open", &self.path)?;
+        Ok(Some(Slots { file, path: self.path.clone(), nonce: self.nonce }))
+    }
+}
+
+/// The slots of a log, to be written beside its records.
+pub(super) struct Slots {
+    file: File,
+    path: PathBuf,
+    nonce: u32,
+}
+
+impl Slots {
+    /// Writes a slot over.
+    pub fn write(&self, slot: u32, beginning: Beginning) -> Result<(), StoreError> {
         disk::write_at(&self.file, &beginning.encode(slot, self.nonce), Beginning::at(slot)).at("write", &self.path)
     }
 }
