@@ -22,10 +22,7 @@ pub fn run(
             Ok(change) if wanted.json => all.push(change_json(&change, presence)),
             Ok(change) => output.line(printable(&sentence(&change, presence)))?,
             // One that fails does not stop the rest; the first failure is the command's.
-            Err(error) => {
-                let failed = report(&error.into());
-                code = if code == exit::SUCCESS { failed } else { code };
-            }
+            Err(error) => code = exit::first(code, report(&error.into())),
         }
     }
     if wanted.json {
