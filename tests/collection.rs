@@ -9,20 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 use support::fake_hub::sha256_of;
-use support::mounted::{Fuse, Mounted, Sandbox, eventually, fuse_or_skip, modelfs_xattr, walk, xattr_names};
+use support::mounted::{Fuse, Mounted, Sandbox, eventually, fuse_or_skip, modelfs_xattr, names, walk, xattr_names};
 use support::tiny::lora;
 
 /// DESIGN: a change made by another process is visible within 250 ms; the rest is for a loaded test machine.
 const VISIBLE_MAX: Duration = Duration::from_millis(2000);
 const APPS: [&str; 3] = ["comfyui/loras", "forge/Lora", "a1111/Lora"];
-
-fn names(mount: &Mounted, folder: &str) -> Vec<String> {
-    let entries = fs::read_dir(mount.path(folder)).unwrap_or_else(|error| panic!("{folder}: {error}"));
-    let mut names: Vec<String> =
-        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    names
-}
 
 fn ls(sandbox: &Sandbox) -> Vec<serde_json::Value> {
     sandbox.run(["ls", "--json"]).success().json().as_array().expect("an array").clone()

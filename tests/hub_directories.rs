@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use support::fake_civitai::{Access, FakeCivitai, File, Version};
 use support::fake_hub::{Content, FakeHub, sha256_of, sha256_of_file};
 use support::fake_modelscope::FakeModelScope;
-use support::mounted::{Fuse, Mounted, Sandbox, eventually, fuse_or_skip, modelfs_xattr};
+use support::mounted::{Fuse, Mounted, Sandbox, errno, eventually, fuse_or_skip, modelfs_xattr, names};
 use support::tiny::large_lora;
 
 const MIB: usize = 1 << 20;
@@ -18,14 +18,6 @@ const MIB: usize = 1 << 20;
 const DONE_MAX: Duration = Duration::from_secs(20);
 /// No call of the kernel waits for a hub: far under the ten seconds for which a silent one is waited for.
 const AT_ONCE_MAX: Duration = Duration::from_secs(2);
-
-fn names(mount: &Mounted, folder: &str) -> Vec<String> {
-    let entries = fs::read_dir(mount.path(folder)).unwrap_or_else(|error| panic!("{folder}: {error}"));
-    let mut names: Vec<String> =
-        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    names
-}
 
 fn state(mount: &Mounted, folder: &str) -> Option<String> {
     modelfs_xattr(&mount.path(folder), "state")
@@ -35,10 +27,6 @@ fn is_complete(mount: &Mounted, folder: &str) -> bool {
     let state = state(mount, folder);
     assert_ne!(state.as_deref(), Some("failed"), "{folder}: {:?}", modelfs_xattr(&mount.path(folder), "error"));
     state.as_deref() == Some("complete")
-}
-
-fn errno(result: std::io::Result<()>) -> Option<i32> {
-    result.expect_err("refused").raw_os_error()
 }
 
 #[test]

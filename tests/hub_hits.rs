@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use support::fake_civitai::{Access, Facts, FakeCivitai, File, Version};
 use support::fake_hub::{Content, FakeHub, Fault, sha256_of, sha256_of_file};
-use support::mounted::{Fuse, Mounted, Sandbox, eventually, fuse_or_skip, modelfs_xattr};
+use support::mounted::{Fuse, Mounted, Sandbox, eventually, fuse_or_skip, modelfs_xattr, names};
 use support::tiny::{large_lora, lora};
 
 const MIB: usize = 1 << 20;
@@ -18,14 +18,6 @@ const DONE_MAX: Duration = Duration::from_secs(20);
 const AT_ONCE_MAX: Duration = Duration::from_secs(4);
 const QUERY: &str = "search/anime source:all";
 const HIT: &str = "search/anime source:all/huggingface/ann--anime-xl";
-
-fn names(mount: &Mounted, folder: &str) -> Vec<String> {
-    let entries = fs::read_dir(mount.path(folder)).unwrap_or_else(|error| panic!("{folder}: {error}"));
-    let mut names: Vec<String> =
-        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    names
-}
 
 fn xattr(mount: &Mounted, folder: &str, name: &str) -> Option<String> {
     modelfs_xattr(&mount.path(folder), name)

@@ -5,20 +5,12 @@ mod support;
 use std::fs;
 use std::time::{Duration, SystemTime};
 use support::fake_hub::sha256_of;
-use support::mounted::{Fuse, Mounted, Sandbox, eventually, fuse_or_skip};
+use support::mounted::{Fuse, Mounted, Sandbox, eventually, fuse_or_skip, names};
 use support::tiny::lora;
 
 /// 250 ms are promised; the rest is for a loaded test machine.
 const VISIBLE_MAX: Duration = Duration::from_secs(10);
 const VIEWS: [&str; 4] = ["comfyui/loras", "forge/Lora", "a1111/Lora", "by/type/lora"];
-
-fn names(mount: &Mounted, view: &str) -> Vec<String> {
-    let entries = fs::read_dir(mount.path(view)).expect("a view");
-    let mut names: Vec<String> =
-        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    names
-}
 
 fn time(mount: &Mounted, view: &str) -> SystemTime {
     fs::metadata(mount.path(view)).expect("a view").modified().expect("a time")

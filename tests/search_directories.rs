@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 use std::time::Duration;
-use support::mounted::{Fuse, Mounted, Sandbox, eventually, fuse_or_skip, modelfs_xattr};
+use support::mounted::{Fuse, Mounted, Sandbox, errno, eventually, fuse_or_skip, modelfs_xattr, names};
 use support::tiny::lora;
 
 /// DESIGN: a change made by another process is visible within 250 ms; the rest is for a loaded test machine.
@@ -21,20 +21,8 @@ fn stocked() -> Sandbox {
     sandbox
 }
 
-fn names(mount: &Mounted, folder: &str) -> Vec<String> {
-    let entries = fs::read_dir(mount.path(folder)).unwrap_or_else(|error| panic!("{folder}: {error}"));
-    let mut names: Vec<String> =
-        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    names
-}
-
 fn xattr(mount: &Mounted, folder: &str, name: &str) -> Option<String> {
     modelfs_xattr(&mount.path(folder), name)
-}
-
-fn errno(result: std::io::Result<()>) -> Option<i32> {
-    result.expect_err("refused").raw_os_error()
 }
 
 fn shell(mount: &Mounted, script: &str) -> std::process::Output {

@@ -459,6 +459,22 @@ pub fn walk(directory: &Path) -> Vec<String> {
     found
 }
 
+/// Names in a directory of a mount, sorted.
+#[track_caller]
+pub fn names(mount: &Mounted, folder: &str) -> Vec<String> {
+    let entries = fs::read_dir(mount.path(folder)).unwrap_or_else(|error| panic!("{folder}: {error}"));
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// The number of a refusal.
+#[track_caller]
+pub fn errno(result: io::Result<()>) -> Option<i32> {
+    result.expect_err("refused").raw_os_error()
+}
+
 /// Polls until `holds`, or panics with `what` after `limit`.
 #[track_caller]
 pub fn eventually(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
