@@ -175,3 +175,25 @@ fn a_pickle_whose_header_was_not_read_waits_until_it_is_here() {
     assert_eq!(modelfs_xattr(&file, "safety").as_deref(), Some("safe"));
     mount.unmount();
 }
+
+#[test]
+fn a_name_that_is_given_by_hand_counts_as_the_others() {
+    if fuse_or_skip() == Fuse::Skip {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    // No pickle to whoever looks at the start, and too long for a text.
+    let bytes = [&b"(S'"[..], &[b'a'; 5000], b"'\nios\nsystem\n."].concat();
+    sandbox.write("in/odd.onnx", &bytes);
+    sandbox.run(["import", "in"]).success();
+    let mount = sandbox.mount(&[]);
+    let model = mount.path("by/source/local/odd.onnx");
+    assert_eq!(fs::read(&model).expect("no unpickler gets it under this name"), bytes);
+    let linked = mount.path("comfyui/checkpoints/odd.ckpt");
+    fs::hard_link(&model, &linked).expect("linked");
+    assert_eq!(open_error(&linked), Some(libc::EACCES));
+    mount.unmount();
+    let mount = sandbox.mount(&[]);
+    assert_eq!(open_error(&mount.path("comfyui/checkpoints/odd.ckpt")), Some(libc::EACCES), "after a remount");
+    mount.unmount();
+}

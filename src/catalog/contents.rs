@@ -6,9 +6,10 @@
 
 use super::cells::{Answer, Cells, path_bytes, signed};
 use super::reader::no_such_row;
+use super::snapshot::occupant_columns;
 use super::{BlobRow, CatalogError, FileMark, HashRow, ImportRow, LinkRow, NewBlob, OriginRow, Reader, Writer};
-use crate::base::{BlobId, BlobState, Digest, EntryName, Safety};
-use crate::tree::Source;
+use crate::base::{BlobId, BlobState, Digest, EntryName, ModelId, Safety};
+use crate::tree::{Occupant, Source};
 use rusqlite::{Params, params};
 use std::path::Path;
 
@@ -101,8 +102,11 @@ impl Reader<'_> {
     /// Everything a content is called: its own name, and the names or paths of what shows it.
     pub fn names_of_blob(&self, blob: BlobId) -> Result<Vec<String>, CatalogError> {
         let sql = "SELECT name FROM blobs WHERE id = ?1 UNION SELECT filename FROM models WHERE blob_id = ?1 \
-            UNION SELECT path FROM bundle_files WHERE blob_id = ?1";
-        self.all(sql, [blob.get()], "blobs", |cells| cells.text(0).map(str::to_owned))
+            UNION SELECT path FROM bundle_files WHERE blob_id = ?1 \
+            UNION SELECT placements.name FROM models JOIN placements \
+            ON occupant_kind = ?2 AND occupant_id = models.id WHERE blob_id = ?1 AND is_default = 0";
+        let (models, _) = occupant_columns(Occupant::Model(ModelId::new(0)));
+        self.all(sql, params![blob.get(), models], "blobs", |cells| cells.text(0).map(str::to_owned))
     }
 
     pub fn link(&self, blob: BlobId) -> Result<Option<LinkRow>, CatalogError> {

@@ -3,8 +3,8 @@
 //! Invariants: only a name that was given by hand is taken away, and never a model; when a call returns, the tree of this
 //! process shows it. Not here: where models are shown by themselves (`tree::homes`).
 
-use super::super::LibraryError;
 use super::super::shelf::Shelf;
+use super::super::{LibraryError, danger};
 use super::Mounted;
 use super::namespace::read_only;
 use crate::base::{BlobId, EntryName, Fault, FaultKind, InodeNo, ModelId, RelativePath};
@@ -33,7 +33,8 @@ impl Mounted {
                 let what = format!("the model is in {folder} already, under another name");
                 return Err(LibraryError::Part(Fault::new(FaultKind::Exists, what, "a folder shows a model once")));
             }
-            Ok(shelf.put_model(w, model, folder, name)?)
+            shelf.put_model(w, model, folder, name)?;
+            Ok(danger::is_called(w, blob, name.as_str())?)
         })?;
         Ok(self.inner.current.refresh()?)
     }
