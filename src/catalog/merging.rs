@@ -1,8 +1,8 @@
 //! Two rows that turned out to be one content: everything that led to the one leads to the other.
 //!
 //! Happens when a file without a published hash has arrived and its bytes are known already. Invariants: no row is left
-//! that names the content that is gone; what a person decided about either stays. Not here: directory times, which the
-//! library changes with it.
+//! that names the content that is gone; what a person decided about either stays, and what hubs told about either; what
+//! was shown is not in the trash afterwards. Not here: directory times, which the library changes with it.
 
 use super::cells::Answer;
 use super::{CatalogError, Manual, ModelRow, Writer};
@@ -28,10 +28,18 @@ impl Writer<'_> {
         if self.is_pinned(from)? {
             self.set_pinned(into, true)?;
         }
+        if self.blob(from)?.is_some_and(|row| row.trusted) {
+            self.set_trusted(into, true)?;
+        }
         let stays = self.models_of_blob(into)?.pop();
         for model in self.models_of_blob(from)? {
             if let Some(stays) = &stays {
                 self.take_over_decisions(&model, stays)?;
+                self.take_over_facts(&model, stays)?;
+                // Nobody took away the one that is shown.
+                if !model.deleted {
+                    self.set_deleted(stays.id, false)?;
+                }
                 self.remove_model(model.id)?;
             } else {
                 let sql = "UPDATE models SET blob_id = ?2, revision = ?3, file_hash = \
@@ -39,7 +47,25 @@ impl Writer<'_> {
                 self.run_on("models", model.id.get(), sql, params![model.id.get(), into.get(), revision])?;
             }
         }
+        self.take_over_answers(from, into)?;
         self.run_on("blobs", from.get(), "DELETE FROM blobs WHERE id = ?1", [from.get()])
+    }
+
+    /// What hubs said about either: an answer that was good is never replaced by none.
+    fn take_over_answers(&mut self, from: BlobId, into: BlobId) -> Answer<()> {
+        let sql = "UPDATE OR REPLACE enrichments SET blob_id = ?2 WHERE blob_id = ?1 AND (is_known = 1 \
+            OR source NOT IN (SELECT source FROM enrichments WHERE blob_id = ?2)) \
+            AND source NOT IN (SELECT source FROM enrichments WHERE blob_id = ?2 AND is_known = 1)";
+        self.run(sql, [from.get(), into.get()]).map(drop)
+    }
+
+    /// What hubs told about the one that goes, of hubs that do not know the one that stays.
+    fn take_over_facts(&mut self, goes: &ModelRow, stays: &ModelRow) -> Answer<()> {
+        let sql = "INSERT OR REPLACE INTO model_metadata (model_id, metadata_type, key, value) \
+            SELECT ?2, metadata_type, key, value FROM model_metadata WHERE model_id = ?1 AND metadata_type NOT IN \
+            (SELECT source FROM enrichments WHERE blob_id = ?3 AND is_known = 1) ORDER BY id";
+        self.run(sql, [goes.id.get(), stays.id.get(), stays.blob.get()])?;
+        self.index_text(stays.id)
     }
 
     /// What was decided about the one that goes counts where nothing was decided about the one that stays.
@@ -80,6 +106,71 @@ mod tests {
     use super::*;
     use crate::base::ModelType;
     use crate::tree::Source;
+
+    #[test]
+    fn what_hubs_told_and_people_trusted_is_not_lost() {
+        let Store { catalog, folder: _folder } = store();
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        // Where there is a model of the other row already, and where there is none.
+        for (number, has_model) in [(10, true), (20, false)] {
+            let (from, into, stays) = write(&catalog, |writer| {
+                let from = writer.add_blob(&remote_blob(number))?;
+                let goes = writer.add_model(&new_model(from, &format!("{number} goes.safetensors")))?;
+                let into = writer.add_blob(&new_blob(number + 1))?;
+                let stays = match has_model {
+                    true => writer.add_model(&new_model(into, &format!("{number} stays.safetensors")))?,
+                    false => goes,
+                };
+                writer.set_trusted(from, true)?;
+                let archive = writer.archive_answer(Source::HuggingFace, "org/one", "{}")?;
+                writer.set_known(from, Source::HuggingFace, ("org/one", "a"), archive)?;
+                writer.set_facts(goes, "huggingface", &[pair("description", "walrus parade")])?;
+                writer.set_unknown(into, Source::HuggingFace, false)?;
+                writer.set_unknown(from, Source::Civitai, false)?;
+                let archive = writer.archive_answer(Source::Civitai, "7", "{}")?;
+                writer.set_known(into, Source::Civitai, ("7", "8"), archive)?;
+                writer.set_facts(stays, "civitai", &[pair("name", "Sunlit")])?;
+                Ok((from, into, stays))
+            });
+            write(&catalog, |writer| writer.merge_blob(from, into));
+            let row = read(&catalog, |reader| reader.blob(into)).expect("it stays");
+            assert!(row.trusted, "has a model: {has_model}");
+            let answers = read(&catalog, |reader| reader.answers(into));
+            let answers: Vec<(bool, &str)> = answers.iter().map(|it| (it.is_known, it.repo.as_str())).collect();
+            assert_eq!(answers, [(true, "7"), (true, "org/one")], "has a model: {has_model}");
+            let facts = |heading: &str| read(&catalog, |reader| reader.facts(stays, heading));
+            assert_eq!(facts("huggingface"), [pair("description", "walrus parade")]);
+            assert_eq!(facts("civitai"), [pair("name", "Sunlit")]);
+            if has_model {
+                let query = crate::query::Query::parse("walrus").expect("a word");
+                assert_eq!(read(&catalog, |reader| reader.search(&query, 9)), [stays], "it is found by that");
+            }
+        }
+        assert_eq!(catalog.check().expect("a check"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_shown_does_not_vanish_into_the_trash() {
+        let Store { catalog, folder: _folder } = store();
+        // In the trash: the one that goes, the one that stays.
+        for (number, trash, expected) in
+            [(10, [false, true], false), (20, [true, false], false), (30, [true, true], true)]
+        {
+            let (from, into, stays) = write(&catalog, |writer| {
+                let from = writer.add_blob(&remote_blob(number))?;
+                let goes = writer.add_model(&new_model(from, &format!("{number} goes.safetensors")))?;
+                let into = writer.add_blob(&new_blob(number + 1))?;
+                let stays = writer.add_model(&new_model(into, &format!("{number} stays.safetensors")))?;
+                writer.set_deleted(goes, trash[0])?;
+                writer.set_deleted(stays, trash[1])?;
+                Ok((from, into, stays))
+            });
+            write(&catalog, |writer| writer.merge_blob(from, into));
+            let row = read(&catalog, |reader| reader.model(stays)).expect("it stays");
+            assert_eq!(row.deleted, expected, "{trash:?}");
+        }
+        assert_eq!(catalog.check().expect("a check"), Vec::<String>::new());
+    }
 
     #[test]
     fn the_one_that_stays_has_the_places_and_the_decisions_of_both() {
