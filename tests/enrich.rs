@@ -311,6 +311,25 @@ fn a_file_whose_header_was_edited_is_known_by_its_tensors() {
 }
 
 #[test]
+fn what_is_gone_is_gone_for_every_file_with_its_tensors() {
+    let hub = FakeCivitai::start();
+    publish(&hub, [1]);
+    let sandbox = sandbox_for(&hub);
+    sandbox.write("one.safetensors", lora(1));
+    sandbox.write("twin.safetensors", edited(1, "note"));
+    for file in ["one.safetensors", "twin.safetensors"] {
+        sandbox.run(["import", file]).success();
+    }
+    assert_eq!(counts(&enrich(&sandbox, &[])), [1, 1, 0, 0, 0]);
+    assert_eq!(counts(&enrich(&sandbox, &["--again"])), [2, 0, 0, 0, 0], "one speaks for the other");
+    hub.remove(1);
+    assert_eq!(counts(&enrich(&sandbox, &["--again"])), [0, 0, 2, 0, 0], "neither speaks for the other");
+    publish(&hub, [1]);
+    assert_eq!(counts(&enrich(&sandbox, &["--again"]))[2], 1, "the one that is asked about first");
+    assert_eq!(counts(&enrich(&sandbox, &["--again"])), [2, 0, 0, 0, 0], "both are there again");
+}
+
+#[test]
 fn stopped_at_any_moment_it_goes_on_where_it_was() {
     let hub = FakeCivitai::start();
     publish(&hub, [1]);

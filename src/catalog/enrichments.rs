@@ -39,7 +39,7 @@ impl Reader<'_> {
         self.all(&sql, [blob.get()], "enrichments", read_answer)
     }
 
-    /// A content with these tensors and another header that a hub knows.
+    /// A content with these tensors and another header that a hub still knows.
     pub fn answer_of_tensors(
         &self,
         source: Source,
@@ -47,8 +47,8 @@ impl Reader<'_> {
         except: BlobId,
     ) -> Result<Option<AnswerRow>, CatalogError> {
         let sql = format!(
-            "SELECT {COLUMNS} FROM enrichments WHERE source = ?1 AND is_known = 1 AND blob_id <> ?3 \
-            AND blob_id IN (SELECT id FROM blobs WHERE autov3 = ?2) ORDER BY blob_id LIMIT 1"
+            "SELECT {COLUMNS} FROM enrichments WHERE source = ?1 AND is_known = 1 AND gone_ns IS NULL \
+            AND blob_id <> ?3 AND blob_id IN (SELECT id FROM blobs WHERE autov3 = ?2) ORDER BY blob_id LIMIT 1"
         );
         self.first(&sql, params![source.as_str(), autov3, except.get()], "enrichments", read_answer)
     }

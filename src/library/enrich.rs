@@ -447,8 +447,7 @@ impl Run<'_> {
         let library = self.library;
         let written = library.catalog().write(library.now(), |w| {
             let mut shelf = Shelf::begin(w)?;
-            let each = subjects.iter().map(|one| apply::unknown(library, (w, &mut shelf), one, source, by_tensors));
-            each.collect::<Result<Vec<_>, CatalogError>>()
+            apply::unknown(library, (w, &mut shelf), &subjects, source, by_tensors)
         })?;
         let is_open = |answer: &Option<Enriched>| answer.as_ref().is_some_and(|it| it.outcome != Outcome::Known);
         let still = subjects.into_iter().zip(&written).filter(|(_, answer)| is_open(answer)).map(|(one, _)| one);

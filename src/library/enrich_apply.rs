@@ -25,13 +25,40 @@ pub(super) fn known(
     write(library, (w, shelf), subject, source, (&told.repo, &told.revision), archive, &facts::of_published(told))
 }
 
-/// A hub does not know a content. Another one with the same tensors may be known; then what is told of it counts.
+/// A hub does not know these contents. Another one with the same tensors may be known; then what is told of it counts.
+/// First all of them are noted: of two with the same tensors that are gone, neither vouches for the other. Nothing of a
+/// content that is gone here.
 pub(super) fn unknown(
+    library: &Library,
+    (w, shelf): (&mut Writer<'_>, &mut Shelf),
+    subjects: &[Subject],
+    source: Source,
+    by_tensors: bool,
+) -> Result<Vec<Option<Enriched>>, CatalogError> {
+    let mut outcomes = Vec::with_capacity(subjects.len());
+    for one in subjects {
+        outcomes.push(match w.blob(one.blob)? {
+            Some(_) if w.set_unknown(one.blob, source, by_tensors)? => Some(Outcome::Gone),
+            Some(_) => Some(Outcome::Unknown),
+            None => None,
+        });
+    }
+    let mut answered = Vec::with_capacity(subjects.len());
+    for (one, outcome) in subjects.iter().zip(outcomes) {
+        answered.push(match outcome {
+            Some(outcome) => unless_a_twin_is_known(library, (w, shelf), one, source, outcome)?,
+            None => None,
+        });
+    }
+    Ok(answered)
+}
+
+fn unless_a_twin_is_known(
     library: &Library,
     (w, shelf): (&mut Writer<'_>, &mut Shelf),
     subject: &Subject,
     source: Source,
-    by_tensors: bool,
+    outcome: Outcome,
 ) -> Result<Option<Enriched>, CatalogError> {
     let twin = match &subject.autov3 {
         Some(autov3) => w.answer_of_tensors(source, autov3, subject.blob)?,
@@ -44,8 +71,6 @@ pub(super) fn unknown(
         let facts = w.facts(model.id, source.as_str())?;
         return write(library, (w, shelf), subject, source, (&twin.repo, &twin.revision), archive, &facts);
     }
-    let is_gone = w.set_unknown(subject.blob, source, by_tensors)?;
-    let outcome = if is_gone { Outcome::Gone } else { Outcome::Unknown };
     enriched(library, w, subject, source, outcome).map(Some)
 }
 
