@@ -11,7 +11,7 @@ use crate::hub::{HubError, HubOptions, HubSet};
 use crate::store::Cancel;
 use crate::tree::Source;
 use futures_util::future::BoxFuture;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
@@ -43,7 +43,7 @@ pub(super) struct Caller {
     ended: Option<Instant>,
     request_count: usize,
     failures: Vec<(Source, Fault)>,
-    failures_in_row: u32,
+    failures_in_row: HashMap<&'static str, u32>,
     given_up: HashSet<&'static str>,
 }
 
@@ -59,7 +59,7 @@ impl Caller {
             ended: None,
             request_count: 0,
             failures: Vec::new(),
-            failures_in_row: 0,
+            failures_in_row: HashMap::new(),
             given_up: HashSet::new(),
         })
     }
@@ -72,7 +72,9 @@ impl Caller {
         self.request_count
     }
 
+    /// Waits for nobody: a name service that does not answer would hold up its thread for long.
     pub fn into_failures(self) -> Vec<(Source, Fault)> {
+        self.runtime.shutdown_background();
         self.failures
     }
 
@@ -98,7 +100,7 @@ impl Caller {
             let Some(answer) = self.ask_once(ask.clone()(self.hubs.clone())) else { return Call::Stopped };
             let error = match answer {
                 Ok(value) => {
-                    self.failures_in_row = 0;
+                    self.failures_in_row.remove(source.as_str());
                     return Call::Answered(value);
                 }
                 Err(error) => error,
@@ -120,9 +122,9 @@ impl Caller {
 
     fn failed<T>(&mut self, source: Source, error: &HubError) -> Call<T> {
         self.failures.push((source, error.fault()));
-        self.failures_in_row += 1;
-        if is_of_the_hub(error) || self.failures_in_row == FAILURES_MAX {
-            self.failures_in_row = 0;
+        let in_row = self.failures_in_row.entry(source.as_str()).or_default();
+        *in_row += 1;
+        if is_of_the_hub(error) || *in_row == FAILURES_MAX {
             self.given_up.insert(source.as_str());
             return Call::GivenUp;
         }
@@ -174,4 +176,27 @@ fn is_of_the_hub(error: &HubError) -> bool {
             | HubError::BadToken { .. }
             | HubError::RegionBlocked { .. }
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_of_one_hub_say_nothing_about_another() {
+        let mut caller = Caller::new(HubOptions::default(), Duration::ZERO, Cancel::default()).expect("a caller");
+        let slow = HubError::TimedOut { host: "hub.example".to_owned() };
+        for (source, given_up) in [
+            (Source::Civitai, false),
+            (Source::Civitai, false),
+            (Source::HuggingFace, false),
+            (Source::Civitai, true),
+            (Source::HuggingFace, false),
+            (Source::HuggingFace, true),
+        ] {
+            let call = caller.failed::<()>(source, &slow);
+            assert_eq!(matches!(call, Call::GivenUp), given_up, "{source:?}");
+        }
+        assert_eq!(caller.into_failures().len(), 6);
+    }
 }
