@@ -330,6 +330,22 @@ fn what_is_gone_is_gone_for_every_file_with_its_tensors() {
 }
 
 #[test]
+fn a_question_about_tensors_that_fails_is_left_for_the_next_time() {
+    let hub = FakeCivitai::start();
+    publish(&hub, [1]);
+    let sandbox = sandbox_for(&hub);
+    sandbox.write("other.safetensors", edited(1, "note"));
+    sandbox.run(["import", "other.safetensors"]).success();
+    assert_eq!(counts(&enrich(&sandbox, &[])), [0, 1, 0, 0, 0]);
+    for (trouble, code) in [(Trouble::HalfJson, 5), (Trouble::TooMany(3600), 6)] {
+        hub.trouble(&[trouble]);
+        let done = sandbox.run(["enrich", "--json", "other.safetensors"]).code(code).json();
+        assert_eq!(counts(&done), [0, 0, 0, 0, 1], "{trouble:?}: {done}");
+    }
+    assert_eq!(counts(&enrich(&sandbox, &["other.safetensors"])), [1, 0, 0, 0, 0]);
+}
+
+#[test]
 fn stopped_at_any_moment_it_goes_on_where_it_was() {
     let hub = FakeCivitai::start();
     publish(&hub, [1]);

@@ -262,7 +262,8 @@ impl Run<'_> {
     /// By the places of its files first, since many fit into one question; then by their numbers, which tells most.
     fn civitai(&mut self, subjects: Vec<Subject>) -> Result<GoesOn, LibraryError> {
         let source = Source::Civitai;
-        let (by_hash, mut unknown): (Vec<Subject>, Vec<Subject>) = subjects.into_iter().partition(|one| one.by_hash);
+        let (by_hash, by_tensors): (Vec<Subject>, Vec<Subject>) = subjects.into_iter().partition(|one| one.by_hash);
+        let mut unknown = Vec::new();
         let (placed, unplaced): (Vec<Subject>, Vec<Subject>) = by_hash.into_iter().partition(|one| one.place.is_some());
         let mut found: Vec<(Subject, Sought)> = Vec::new();
         let mut whole: Vec<Subject> = Vec::new();
@@ -292,15 +293,20 @@ impl Run<'_> {
                 Call::Answered(None) => whole.extend(portion.into_iter().chain(rest.drain(..))),
                 Call::Failed => self.leave(portion.len()),
                 Call::GivenUp => {
-                    self.leave(portion.len() + rest.len() + found.len() + whole.len() + unknown.len());
+                    self.leave(portion.len() + rest.len() + found.len() + whole.len() + by_tensors.len());
                     return Ok(true);
                 }
                 Call::Stopped => return Ok(false),
             }
         }
         if !self.cards(source, found, &mut whole)? || !self.whole(source, whole, &mut unknown)? {
-            return Ok(!self.caller.is_stopped());
+            if self.caller.is_stopped() {
+                return Ok(false);
+            }
+            self.leave(by_tensors.len());
+            return Ok(true);
         }
+        unknown.extend(by_tensors);
         self.by_tensors(source, unknown)
     }
 
@@ -383,9 +389,11 @@ impl Run<'_> {
         Ok(true)
     }
 
-    /// Files whose header was edited have the tensors that were published.
+    /// Files whose header was edited have the tensors that were published. What was asked about by hash before is
+    /// answered whatever becomes of this.
     fn by_tensors(&mut self, source: Source, unknown: Vec<Subject>) -> Result<GoesOn, LibraryError> {
-        for one in unknown.into_iter().filter(|one| one.by_tensors) {
+        let mut rest = unknown.into_iter().filter(|one| one.by_tensors);
+        while let Some(one) = rest.next() {
             let Some(autov3) = one.autov3.clone() else { continue };
             match self
                 .caller
@@ -399,8 +407,11 @@ impl Run<'_> {
                     self.forget_answer_about(one.model);
                     self.unknown(source, vec![one], true)?;
                 }
-                Call::Failed => {}
-                Call::GivenUp => return Ok(true),
+                Call::Failed => self.leave(usize::from(!one.by_hash)),
+                Call::GivenUp => {
+                    self.leave(std::iter::once(one).chain(rest).filter(|one| !one.by_hash).count());
+                    return Ok(true);
+                }
                 Call::Stopped => return Ok(false),
             }
         }
