@@ -35,8 +35,6 @@ const HIT_PROBES_MAX: usize = 32;
 const HARMLESS: [&str; 4] = [".safetensors", ".sft", ".gguf", ".onnx"];
 /// Digits of the commit in the directory of a second revision.
 const COMMIT_DIGITS: usize = 10;
-/// A repository with more tags than this lists its languages and data sets.
-const TAGS_MAX: usize = 32;
 /// The file that lists the parts of a diffusers folder.
 const DIFFUSERS_INDEX: &str = "model_index.json";
 
@@ -396,7 +394,7 @@ impl Registration<'_> {
             source: self.listing.source,
             creator: about.creator.as_deref().and_then(|creator| EntryName::new(creator).ok()),
             license: about.license.as_deref(),
-            tags: &self.tags(),
+            tags: &enrich_facts::tag_names(&about.tags),
         };
         let model = models::register(writer, shelf, &facts)?;
         // So that judging it again finds them too.
@@ -423,15 +421,6 @@ impl Registration<'_> {
         };
         folders.extend(file.folders.iter().cloned());
         folders
-    }
-
-    /// Words a person would search for.
-    fn tags(&self) -> Vec<EntryName> {
-        let tags = self.listing.about.tags.iter();
-        let mut tags: Vec<EntryName> = tags.filter_map(|tag| EntryName::new(tag).ok()).take(TAGS_MAX).collect();
-        tags.sort();
-        tags.dedup();
-        tags
     }
 
     fn bundle(&self, writer: &mut Writer<'_>, files: Vec<BundleFile>) -> Result<(BundleId, HubRepo), CatalogError> {

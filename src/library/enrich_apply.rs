@@ -116,12 +116,7 @@ fn set_about(w: &mut Writer<'_>, row: &ModelRow, old: &[Fact], new: &[Fact]) -> 
 
 /// The tags of this hub instead of those it gave before.
 fn set_tags(w: &mut Writer<'_>, row: &ModelRow, old: &[Fact], new: &[Fact]) -> Result<(), CatalogError> {
-    let names = |facts: &[Fact]| -> Vec<EntryName> {
-        let words = facts::list(facts, facts::TAGS);
-        // A tag becomes a folder, and a list of tags has commas between them.
-        let words = words.iter().filter(|word| !word.contains(','));
-        words.filter_map(|word| EntryName::new(word.trim()).ok()).collect()
-    };
+    let names = |facts: &[Fact]| facts::tag_names(&facts::list(facts, facts::TAGS));
     let (old, new) = (names(old), names(new));
     let mut tags = w.automatic_tags(row.id)?;
     tags.retain(|tag| !old.contains(tag));

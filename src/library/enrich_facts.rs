@@ -4,7 +4,7 @@
 //! it (`enrich_apply`), the rules (`classify`).
 
 use super::origins::page_of_repository;
-use crate::base::{ModelId, Timestamp};
+use crate::base::{EntryName, ModelId, Timestamp};
 use crate::catalog::{AnswerRow, CatalogError, Reader};
 use crate::hub::{HubOptions, Preview, Published};
 use crate::tree::Source;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 /// The hubs that are asked about contents, the one whose words count first.
 pub(super) const ASKED: [Source; 2] = [Source::Civitai, Source::HuggingFace];
 /// A repository with more tags than this lists its languages and data sets.
-pub(super) const TAGS_MAX: usize = 32;
+const TAGS_MAX: usize = 32;
 /// Words that wake one model; more fit into no prompt.
 const TRIGGER_WORDS_MAX: usize = 64;
 
@@ -111,6 +111,15 @@ pub(super) fn list(facts: &[Fact], key: &str) -> Vec<String> {
     text(facts, key).and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default()
 }
 
+/// A hub's words as tags of a model. A tag becomes a folder, and a list of tags has commas between them.
+pub(super) fn tag_names(words: &[String]) -> Vec<EntryName> {
+    let words = words.iter().filter(|word| !word.contains(','));
+    let mut names: Vec<EntryName> = words.filter_map(|word| EntryName::new(word.trim()).ok()).take(TAGS_MAX).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
 /// What hubs said about a model, in the form in which it is judged.
 pub(super) fn words_of(r: &Reader<'_>, model: ModelId) -> Result<HubWords, CatalogError> {
     let mut all = HubWords::default();
@@ -179,6 +188,13 @@ fn of_facts(hubs: &HubOptions, answer: &AnswerRow, facts: &[Fact]) -> HubFacts {
 mod tests {
     use super::*;
     use crate::hub::About;
+
+    #[test]
+    fn a_tag_is_a_folder_and_one_of_a_list() {
+        let words = ["sun", " style ", "red, blue", "a/b", "", "sun"].map(str::to_owned);
+        let names: Vec<String> = tag_names(&words).iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["style", "sun"]);
+    }
 
     #[test]
     fn what_is_kept_is_what_is_told() {
