@@ -147,20 +147,31 @@ fn text_kind(text: &str, size_bytes: u64) -> Option<PageKind> {
 fn is_tar(start: &[u8]) -> bool {
     const SUM: std::ops::Range<usize> = 148..156;
     let Some(header) = start.get(..512) else { return false };
-    let digits = &header[SUM];
-    let claimed = match digits.split_first() {
-        // A number of more than seven octal digits, which readers take here too.
-        Some((0x80, binary)) => Some(binary.iter().fold(0, |sum: i64, &byte| (sum << 8) | i64::from(byte))),
-        _ => {
-            let digits = digits.split(|&byte| byte == 0).next().unwrap_or_default();
-            let digits = std::str::from_utf8(digits).ok().map(|digits| digits.trim().replace('_', "").to_lowercase());
-            digits.and_then(|digits| i64::from_str_radix(digits.trim_start_matches("0o"), 8).ok())
-        }
-    };
+    let claimed = tar_number(&header[SUM]);
     let others = || header[..SUM.start].iter().chain(&header[SUM.end..]).copied();
     let blanks = 8 * i64::from(b' ');
     let sums = [others().map(i64::from).sum::<i64>(), others().map(|byte| i64::from(byte.cast_signed())).sum::<i64>()];
     sums.iter().any(|sum| claimed == Some(sum + blanks))
+}
+
+/// A number of a tar, with everything that Python takes for one: bytes behind a mark, or octal digits, where none are zero.
+/// A sum of signed bytes may be zero or less, so these are numbers too.
+fn tar_number(field: &[u8]) -> Option<i64> {
+    let binary = |bytes: &[u8]| bytes.iter().fold(0, |sum: i64, &byte| (sum << 8) | i64::from(byte));
+    match field.split_first()? {
+        (0x80, bytes) => return Some(binary(bytes)),
+        (0xff, bytes) => return Some(binary(bytes) - (1 << (8 * bytes.len()))),
+        _ => {}
+    }
+    let text = std::str::from_utf8(field.split(|&byte| byte == 0).next()?).ok()?;
+    let text = text.trim_matches(|c: char| c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c));
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(digits) => (-1, digits),
+        None => (1, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let digits = digits.replace('_', "").to_lowercase();
+    let digits = digits.strip_prefix("0o").unwrap_or(&digits);
+    if text.is_empty() { Some(0) } else { i64::from_str_radix(digits, 8).ok().map(|number| sign * number) }
 }
 
 /// Containers that are known and not read further.
@@ -202,5 +213,39 @@ mod tests {
             assert!(!is_no_pickle(&start), "{opcode:#x}");
         }
         assert!(!is_no_pickle(b"\x80\x02}q\0."));
+    }
+
+    /// Each of these is a tar to Python, whose first member is named like a whole pickle.
+    #[test]
+    fn every_spelling_of_a_checksum_is_one() {
+        let with_sum = |field: &[u8], sum: i64| {
+            let mut start = vec![0u8; 1024];
+            start[..4].copy_from_slice(b"\x80\x02}.");
+            start[148..148 + field.len()].copy_from_slice(field);
+            let signed = |start: &[u8]| {
+                let others = start[..148].iter().chain(&start[156..512]);
+                256 + others.map(|byte| i64::from(byte.cast_signed())).sum::<i64>()
+            };
+            for place in 300..400 {
+                let missing = (sum - signed(&start)).clamp(i64::from(i8::MIN), i64::from(i8::MAX));
+                start[place] = i8::try_from(missing).expect("clamped").cast_unsigned();
+            }
+            start
+        };
+        for (field, sum) in [
+            (&b"000400\0 "[..], 256),
+            (b"", 0),
+            (b"   ", 0),
+            (b"\x1c400\x1f", 256),
+            (b"+0O4_00", 256),
+            (b"-0o400", -256),
+            (b"\x80\0\0\0\0\0\x01\0", 256),
+            (b"\xff\xff\xff\xff\xff\xff\xff\0", -256),
+        ] {
+            let shown = field.escape_ascii();
+            assert!(is_tar(&with_sum(field, sum)), "{shown}");
+            assert!(!is_tar(&with_sum(field, sum + 1)), "{shown}");
+        }
+        assert!(!is_tar(&[0; 1024]) && !is_tar(&with_sum(b"4x0", 256)));
     }
 }
