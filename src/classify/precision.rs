@@ -61,6 +61,9 @@ const PRECISIONS: &[(&str, &str)] = &[
 /// Share of values another type must hold beside 8-bit floats for the file to be a mixture of purpose.
 const MIXED_SHARE_PERCENT: u128 = 10;
 
+/// Dtypes that are told apart: more than there are, and a file may give every tensor one of its own.
+const DTYPES_MAX: usize = 64;
+
 #[derive(Default, PartialEq, Eq, Debug)]
 pub(super) struct Precision {
     pub(super) precision: Option<String>,
@@ -105,9 +108,10 @@ impl<'a> Shares<'a> {
 
     fn add(&mut self, tensor: &'a Tensor) {
         let count = tensor.shape.iter().fold(1u128, |product, length| product.saturating_mul(u128::from(*length)));
-        match self.values.iter_mut().find(|(dtype, _)| *dtype == &*tensor.dtype) {
-            Some((_, sum)) => *sum = sum.saturating_add(count),
-            None => self.values.push((&tensor.dtype, count)),
+        if let Some((_, sum)) = self.values.iter_mut().find(|(dtype, _)| *dtype == &*tensor.dtype) {
+            *sum = sum.saturating_add(count);
+        } else if self.values.len() < DTYPES_MAX {
+            self.values.push((&tensor.dtype, count));
         }
     }
 
@@ -272,6 +276,15 @@ mod tests {
             let found = (found.precision.as_deref(), found.quantization.as_deref());
             assert_eq!(found, (*precision, *quantization), "{tensors:?}");
         }
+    }
+
+    #[test]
+    fn a_dtype_for_every_tensor_makes_no_table_of_them() {
+        let dtypes: Vec<String> = (0..1000).map(|number| format!("D{number}")).collect();
+        let tensors: Vec<(&str, &str, &[u64])> = dtypes.iter().map(|dtype| (&**dtype, &**dtype, &[8, 8][..])).collect();
+        let header = header(Format::Safetensors, &tensors, &[]);
+        assert_eq!(Shares::of(&header).values.len(), DTYPES_MAX);
+        assert_eq!(of(&header, "x"), Precision::default());
     }
 
     #[test]

@@ -27,6 +27,10 @@ const UNPACKED_BYTES_MAX: u64 = 2 * FACTS_BYTES_MAX as u64;
 const UNPACKED_FACTOR: usize = 12;
 const UNPACKED_BYTES_GUESS: usize = 512 << 10;
 
+/// Dtypes that are looked for by the writer; further ones are written whole each time. Real files have a handful, and a
+/// file may give every tensor one of its own.
+const DTYPES_NUMBERED_MAX: usize = 64;
+
 /// Bytes a tensor takes at least: lengths of name and dtype, and the rank.
 const TENSOR_BYTES_MIN: usize = 3;
 
@@ -62,7 +66,9 @@ pub fn encode_header(header: &Header) -> Vec<u8> {
             None => {
                 put_number(&mut plain, 0);
                 put_text(&mut plain, &tensor.dtype);
-                dtypes.push(&tensor.dtype);
+                if dtypes.len() < DTYPES_NUMBERED_MAX {
+                    dtypes.push(&tensor.dtype);
+                }
             }
         }
         put_number(&mut plain, tensor.shape.len() as u64);
@@ -253,6 +259,19 @@ mod tests {
             let header = header(names);
             assert_eq!(decode_header(&encode_header(&header)).expect("its own record"), header, "{names:?}");
         }
+    }
+
+    #[test]
+    fn dtypes_without_number_come_back() {
+        let mut header = header(&[]);
+        let kinds = 3 * DTYPES_NUMBERED_MAX;
+        let tensor = |number: usize| Tensor {
+            name: format!("t{number:03}").into(),
+            dtype: format!("D{}", number % kinds).into(),
+            shape: [1].into(),
+        };
+        header.tensors = (0..2 * kinds).map(tensor).collect();
+        assert_eq!(decode_header(&encode_header(&header)).expect("its own record"), header);
     }
 
     #[test]
