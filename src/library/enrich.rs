@@ -436,9 +436,10 @@ impl Run<'_> {
             return Ok(());
         }
         let library = self.library;
+        let means = apply::Means::of(library);
         let written = library.catalog().write(library.now(), |w| {
             let mut shelf = Shelf::begin(w)?;
-            let each = answered.iter().map(|(one, told)| apply::known(library, (w, &mut shelf), one, source, told));
+            let each = answered.iter().map(|(one, told)| apply::known(&means, (w, &mut shelf), one, source, told));
             each.collect::<Result<Vec<_>, CatalogError>>()
         })?;
         self.note(written);
@@ -456,9 +457,10 @@ impl Run<'_> {
             return Ok(subjects);
         }
         let library = self.library;
+        let means = apply::Means::of(library);
         let written = library.catalog().write(library.now(), |w| {
             let mut shelf = Shelf::begin(w)?;
-            apply::unknown(library, (w, &mut shelf), &subjects, source, by_tensors)
+            apply::unknown(&means, (w, &mut shelf), &subjects, source, by_tensors)
         })?;
         let is_open = |answer: &Option<Enriched>| answer.as_ref().is_some_and(|it| it.outcome != Outcome::Known);
         let still = subjects.into_iter().zip(&written).filter(|(_, answer)| is_open(answer)).map(|(one, _)| one);

@@ -5,31 +5,44 @@
 
 use super::enrich::{Enriched, Outcome, Subject};
 use super::enrich_facts::{self as facts, Fact, HubFacts};
+use super::live_rules::CurrentRules;
 use super::models::lines_of;
 use super::shelf::Shelf;
 use super::{Library, judging};
 use crate::base::EntryName;
 use crate::catalog::{CatalogError, ModelRow, Writer};
-use crate::hub::Published;
+use crate::hub::{HubOptions, Published};
 use crate::tree::Source;
+
+/// What an answer is written with, made before the transaction.
+pub(super) struct Means<'a> {
+    rules: CurrentRules,
+    hubs: &'a HubOptions,
+}
+
+impl<'a> Means<'a> {
+    pub(super) fn of(library: &'a Library) -> Self {
+        Self { rules: library.rules(), hubs: &library.options().hubs }
+    }
+}
 
 /// A hub told about a content.
 pub(super) fn known(
-    library: &Library,
+    means: &Means<'_>,
     (w, shelf): (&mut Writer<'_>, &mut Shelf),
     subject: &Subject,
     source: Source,
     told: &Published,
 ) -> Result<Option<Enriched>, CatalogError> {
     let archive = w.archive_answer(source, &told.repo, &told.answer)?;
-    write(library, (w, shelf), subject, source, (&told.repo, &told.revision), archive, &facts::of_published(told))
+    write(means, (w, shelf), subject, source, (&told.repo, &told.revision), archive, &facts::of_published(told))
 }
 
 /// A hub does not know these contents. Another one with the same tensors may be known; then what is told of it counts.
 /// First all of them are noted: of two with the same tensors that are gone, neither vouches for the other. Nothing of a
 /// content that is gone here.
 pub(super) fn unknown(
-    library: &Library,
+    means: &Means<'_>,
     (w, shelf): (&mut Writer<'_>, &mut Shelf),
     subjects: &[Subject],
     source: Source,
@@ -46,7 +59,7 @@ pub(super) fn unknown(
     let mut answered = Vec::with_capacity(subjects.len());
     for (one, outcome) in subjects.iter().zip(outcomes) {
         answered.push(match outcome {
-            Some(outcome) => unless_a_twin_is_known(library, (w, shelf), one, source, outcome)?,
+            Some(outcome) => unless_a_twin_is_known(means, (w, shelf), one, source, outcome)?,
             None => None,
         });
     }
@@ -54,7 +67,7 @@ pub(super) fn unknown(
 }
 
 fn unless_a_twin_is_known(
-    library: &Library,
+    means: &Means<'_>,
     (w, shelf): (&mut Writer<'_>, &mut Shelf),
     subject: &Subject,
     source: Source,
@@ -69,13 +82,13 @@ fn unless_a_twin_is_known(
         && let Some(model) = w.models_of_blob(twin.blob)?.first()
     {
         let facts = w.facts(model.id, source.as_str())?;
-        return write(library, (w, shelf), subject, source, (&twin.repo, &twin.revision), archive, &facts);
+        return write(means, (w, shelf), subject, source, (&twin.repo, &twin.revision), archive, &facts);
     }
-    enriched(library, w, subject, source, outcome).map(Some)
+    enriched(means, w, subject, source, outcome).map(Some)
 }
 
 fn write(
-    library: &Library,
+    means: &Means<'_>,
     (w, shelf): (&mut Writer<'_>, &mut Shelf),
     subject: &Subject,
     source: Source,
@@ -95,12 +108,11 @@ fn write(
     set_tags(w, &row, &old, new)?;
     let Some(blob) = w.blob(row.blob)? else { return Ok(None) };
     let hub = facts::words_of(w, row.id)?;
-    let verdict =
-        judging::judge(&library.rules(), &row, blob.size_bytes, judging::kept_header(w, &blob)?.as_ref(), &hub);
+    let verdict = judging::judge(&means.rules, &row, blob.size_bytes, judging::kept_header(w, &blob)?.as_ref(), &hub);
     w.set_verdict(row.id, &verdict)?;
     w.set_evidence(row.id, &lines_of(&verdict.reasons))?;
     shelf.reshelve_model(w, row.id, &before)?;
-    enriched(library, w, subject, source, Outcome::Known).map(Some)
+    enriched(means, w, subject, source, Outcome::Known).map(Some)
 }
 
 /// The hub's word counts where nobody said anything, or only this hub before.
@@ -127,14 +139,14 @@ fn set_tags(w: &mut Writer<'_>, row: &ModelRow, old: &[Fact], new: &[Fact]) -> R
 }
 
 fn enriched(
-    library: &Library,
+    means: &Means<'_>,
     w: &Writer<'_>,
     subject: &Subject,
     source: Source,
     outcome: Outcome,
 ) -> Result<Enriched, CatalogError> {
     let answers: Vec<_> = w.answers(subject.blob)?.into_iter().filter(|answer| answer.source == source).collect();
-    let told = facts::told(w, &library.options().hubs, subject.model, &answers)?.pop();
+    let told = facts::told(w, means.hubs, subject.model, &answers)?.pop();
     let told = told.unwrap_or_else(|| HubFacts { source: source.as_str().to_owned(), ..HubFacts::default() });
     Ok(Enriched { id: subject.model, name: subject.name.clone(), outcome, told })
 }

@@ -6,8 +6,9 @@
 use super::LibraryError;
 use crate::catalog::{Catalog, RulesStamp};
 use crate::classify::{CONFIDENCE_MIN, Rules, UserRule};
+use std::mem;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A set of rules; `None` stands for the built-in ones alone.
 #[derive(Clone)]
@@ -31,6 +32,8 @@ struct Known {
     stamp: Option<RulesStamp>,
     user: Vec<UserRule>,
     rules: CurrentRules,
+    /// Told already that they cannot be read: an import asks for each file.
+    is_told: bool,
 }
 
 pub(super) struct LiveRules {
@@ -44,33 +47,44 @@ impl LiveRules {
         let stamp = catalog.rules_stamp();
         let user = catalog.user_rules()?;
         let rules = rules_of(&user, confidence_min);
-        Ok(Self { confidence_min, known: Mutex::new(Known { stamp, user, rules }) })
+        Ok(Self { confidence_min, known: Mutex::new(Known { stamp, user, rules, is_told: false }) })
     }
 
     /// Costs a look at two files when nothing changed.
     pub(super) fn now(&self, catalog: &Catalog) -> CurrentRules {
         let stamp = catalog.rules_stamp();
         {
-            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = self.known();
             if known.stamp == stamp {
                 return known.rules.clone();
             }
         }
-        let read = catalog.user_rules();
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let user = match read {
+        let user = match catalog.user_rules() {
             Ok(user) => user,
             Err(error) => {
-                tracing::warn!("the rules of classification.db stay as they were: {}", error.fault().what);
-                return known.rules.clone();
+                let (is_news, rules) = {
+                    let mut known = self.known();
+                    (!mem::replace(&mut known.is_told, true), known.rules.clone())
+                };
+                if is_news {
+                    tracing::warn!("the rules of classification.db stay as they were: {}", error.fault().what);
+                }
+                return rules;
             }
         };
-        known.stamp = stamp;
-        if known.user != user {
-            known.rules = rules_of(&user, self.confidence_min);
-            known.user = user;
+        let is_changed = self.known().user != user;
+        let rules = is_changed.then(|| rules_of(&user, self.confidence_min));
+        let mut known = self.known();
+        // Where another one was faster, the older stamp has the newer rows read once more.
+        (known.stamp, known.is_told) = (stamp, false);
+        if let Some(rules) = rules {
+            (known.user, known.rules) = (user, rules);
         }
         known.rules.clone()
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
