@@ -219,3 +219,22 @@ fn a_running_mount_takes_up_the_rules_of_its_user() {
     sandbox.run(["classify"]).success();
     eventually("as before", VISIBLE_MAX, || unsorted("thing.pth").exists() && unsorted("other.pth").exists());
 }
+
+#[test]
+fn how_sure_a_type_must_be_holds_everywhere() {
+    let mut sandbox = Sandbox::new();
+    sandbox.write("style.safetensors", lora(1));
+    let told = |sandbox: &Sandbox| sandbox.run(["classify", "./style.safetensors"]).success().stdout;
+    assert!(told(&sandbox).contains("lora / sd1"), "{}", told(&sandbox));
+    sandbox.set("MODELFS_CLASSIFY_THRESHOLD", "0.999");
+    assert!(!sandbox.store().exists());
+    assert!(told(&sandbox).contains("unknown"), "without a store: {}", told(&sandbox));
+    sandbox.run(["import", "style.safetensors"]).success();
+    assert_eq!(info(&sandbox, "style.safetensors")["type"].as_str(), Some("unknown"));
+    assert!(told(&sandbox).contains("unknown"), "with one: {}", told(&sandbox));
+    sandbox.set("MODELFS_CLASSIFY_THRESHOLD", "0.7");
+    let shown = sandbox.run(["config", "show", "--json"]).success().json();
+    assert_eq!(shown["classify.threshold"]["value"].to_string(), "0.7");
+    sandbox.run(["classify"]).success();
+    assert_eq!(info(&sandbox, "style.safetensors")["type"].as_str(), Some("lora"));
+}

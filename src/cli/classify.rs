@@ -159,17 +159,19 @@ fn explain(
     output: &mut Output,
 ) -> Result<u8, Failure> {
     let library = context.library();
+    let confidence_min = context.settings.classify_threshold.value;
+    let outside = |file: &str| Library::explain_file(Path::new(file), library.as_ref().ok(), confidence_min);
     let mut code = exit::SUCCESS;
     let mut all: Vec<Value> = Vec::new();
     for reference in &wanted.references {
         let explained = if files.contains(&reference) {
-            Library::explain_file(Path::new(reference), library.as_ref().ok())
+            outside(reference)
         } else {
             match &library {
                 Ok(library) => library.explain(reference),
                 // Whoever names a file that is not there is told that, not that there is no store.
                 Err(error) if error.fault().kind != FaultKind::NotFound => Err(LibraryError::Part(error.fault())),
-                Err(_) => Library::explain_file(Path::new(reference), None),
+                Err(_) => outside(reference),
             }
         };
         match explained {

@@ -66,7 +66,7 @@ fn rows(settings: &Settings) -> Vec<Row> {
         row("enrich.spacing", &enriching.spacing, duration_text, |time| json!(time.as_secs_f64())),
         row("enrich.unknown_for", &enriching.unknown_for, duration_text, |time| json!(time.as_secs_f64())),
         row("enrich.after_import", &enriching.after_import, bool::to_string, |value| json!(value)),
-        row("classify.threshold", &settings.classify_threshold, f32::to_string, |value| json!(value)),
+        row("classify.threshold", &settings.classify_threshold, f32::to_string, share_json),
         row("mount.point", &settings.mount_point, path_text, path_json),
         row("mount.allow_other", &settings.allow_other, bool::to_string, |value| json!(value)),
         row(
@@ -117,4 +117,9 @@ fn show(settings: &Settings, as_json: bool, output: &mut Output) -> Result<(), F
     output.table(&table)?;
     let found = if settings.file_found { "" } else { " (does not exist, which is fine)" };
     output.line(format!("\nsettings file: {}{found}", settings.file.value.display()))
+}
+
+/// The digits that a person wrote: twice as many bits would have others.
+fn share_json(share: &f32) -> Value {
+    json!(share.to_string().parse::<f64>().ok())
 }

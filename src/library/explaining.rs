@@ -41,7 +41,11 @@ pub(super) fn explain(library: &Library, reference: &str) -> Result<Explanation,
     })
 }
 
-pub(super) fn explain_file(path: &Path, library: Option<&Library>) -> Result<Explanation, LibraryError> {
+pub(super) fn explain_file(
+    path: &Path,
+    library: Option<&Library>,
+    confidence_min: f32,
+) -> Result<Explanation, LibraryError> {
     let source = FileSource::open(path)?;
     let stamp = source.stamp(path)?;
     let header = match formats::read_header(&source) {
@@ -72,7 +76,7 @@ pub(super) fn explain_file(path: &Path, library: Option<&Library>) -> Result<Exp
     };
     let rules = match library {
         Some(library) => library.rules(),
-        None => CurrentRules::builtin(),
+        None => CurrentRules::builtin(confidence_min),
     };
     let mut explanation = explanation(&rules, &evidence);
     explanation.no_header = header.err();

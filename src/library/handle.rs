@@ -189,9 +189,9 @@ impl Library {
         explaining::explain(self, reference)
     }
 
-    /// What a file anywhere is, and why. Takes nothing into the store and needs none.
-    pub fn explain_file(path: &Path, library: Option<&Self>) -> Result<Explanation, LibraryError> {
-        explaining::explain_file(path, library)
+    /// What a file anywhere is, and why. Takes nothing into the store and needs none; then an answer must be this sure.
+    pub fn explain_file(path: &Path, library: Option<&Self>, confidence_min: f32) -> Result<Explanation, LibraryError> {
+        explaining::explain_file(path, library, confidence_min)
     }
 
     /// Hands out a file whatever it imports, or withholds it again.

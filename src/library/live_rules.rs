@@ -15,8 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(super) struct CurrentRules(Option<Arc<Rules>>);
 
 impl CurrentRules {
-    pub(super) fn builtin() -> Self {
-        Self(None)
+    /// Without a user's, for whom an answer must be this sure.
+    pub(super) fn builtin(confidence_min: f32) -> Self {
+        rules_of(&[], confidence_min)
     }
 }
 
