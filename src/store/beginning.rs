@@ -2,8 +2,8 @@
 //!
 //! The bytes lie in the data file at their place; a slot of the map says how many they are, with their CRC. Invariants:
 //! a beginning is never read as content, only continued; it counts only when the bytes in the file have its CRC, so that
-//! slots need no sync: after a kill everything that was kept is found, after a power cut what reached the disk; the
-//! bytes come before the slot. Keeping one is a service: what cannot be kept is fetched again.
+//! slots need no sync: after a kill everything that was kept is found, after a power cut what reached the disk; a slot of
+//! an earlier process is a claim until its bytes were read; the bytes come before the slot. Keeping one is a service: what cannot be kept is fetched again.
 
 use super::StoreError;
 use super::chunk_map::{Beginning, SLOTS};
@@ -12,24 +12,48 @@ use super::partial::Partial;
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
 
+/// Whether the bytes of a beginning are in the data file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Proof {
+    /// A slot says so; a power cut may have taken them.
+    Claimed,
+    /// They were written or read by this process.
+    Seen,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    slot: u32,
+    beginning: Beginning,
+    proof: Proof,
+}
+
 /// What is kept, by chunk; at most one for each slot.
 #[derive(Default, Debug)]
 pub(super) struct Begun {
-    kept: BTreeMap<u32, (u32, Beginning)>,
+    kept: BTreeMap<u32, Kept>,
 }
 
 impl Begun {
+    /// As the slots of an earlier process tell.
     pub fn new(slots: Vec<(u32, Beginning)>) -> Self {
-        Self { kept: slots.into_iter().map(|(slot, beginning)| (beginning.chunk, (slot, beginning))).collect() }
+        let claimed =
+            |(slot, beginning): (u32, Beginning)| (beginning.chunk, Kept { slot, beginning, proof: Proof::Claimed });
+        Self { kept: slots.into_iter().map(claimed).collect() }
     }
 
-    pub fn get(&self, chunk: u32) -> Option<Beginning> {
-        self.kept.get(&chunk).map(|(_, beginning)| *beginning).filter(|beginning| beginning.bytes > 0)
+    fn kept(&self, chunk: u32) -> Option<Kept> {
+        self.kept.get(&chunk).copied().filter(|kept| kept.beginning.bytes > 0)
+    }
+
+    /// A beginning whose bytes need not be written again.
+    pub fn seen(&self, chunk: u32) -> Option<Beginning> {
+        self.kept(chunk).filter(|kept| kept.proof == Proof::Seen).map(|kept| kept.beginning)
     }
 
     /// Slots that say something.
     pub fn slots(&self) -> impl Iterator<Item = (u32, Beginning)> + '_ {
-        self.kept.values().copied().filter(|(_, beginning)| beginning.bytes > 0)
+        self.kept.values().filter(|kept| kept.beginning.bytes > 0).map(|kept| (kept.slot, kept.beginning))
     }
 
     pub fn remove(&mut self, chunk: u32) {
@@ -38,30 +62,27 @@ impl Begun {
 
     /// A slot that is the chunk's from now on: its own, a free one, or that of the least loss.
     fn take_slot(&mut self, chunk: u32) -> u32 {
-        if let Some((slot, _)) = self.kept.get(&chunk) {
-            return *slot;
+        if let Some(kept) = self.kept.get(&chunk) {
+            return kept.slot;
         }
         let slot = self.slot_to_give();
-        self.put(slot, Beginning { chunk, bytes: 0, crc32: 0 });
+        self.kept.retain(|_, kept| kept.slot != slot);
+        let beginning = Beginning { chunk, bytes: 0, crc32: 0 };
+        self.kept.insert(chunk, Kept { slot, beginning, proof: Proof::Claimed });
         slot
     }
 
     fn slot_to_give(&self) -> u32 {
-        let free = (0..SLOTS).find(|slot| self.kept.values().all(|(used, _)| used != slot));
-        let least = || self.kept.values().min_by_key(|(_, beginning)| beginning.bytes).map(|(slot, _)| *slot);
+        let free = (0..SLOTS).find(|slot| self.kept.values().all(|kept| kept.slot != *slot));
+        let least = || self.kept.values().min_by_key(|kept| kept.beginning.bytes).map(|kept| kept.slot);
         free.or_else(least).expect("a slot is free or used")
     }
 
     /// Unless the slot was given to another chunk meanwhile.
-    fn update(&mut self, slot: u32, beginning: Beginning) {
-        if let Some((_, known)) = self.kept.get_mut(&beginning.chunk).filter(|(used, _)| *used == slot) {
-            *known = beginning;
+    fn update(&mut self, now: Kept) {
+        if let Some(kept) = self.kept.get_mut(&now.beginning.chunk).filter(|kept| kept.slot == now.slot) {
+            *kept = now;
         }
-    }
-
-    fn put(&mut self, slot: u32, beginning: Beginning) {
-        self.kept.retain(|_, (used, _)| *used != slot);
-        self.kept.insert(beginning.chunk, (slot, beginning));
     }
 }
 
@@ -74,19 +95,22 @@ impl Partial {
 
     /// What is kept of a chunk, proven; empty when that is nothing.
     pub fn read_beginning(&self, index: u64) -> Result<Vec<u8>, StoreError> {
-        let found = u32::try_from(index).ok().and_then(|chunk| self.state.lock().begun.get(chunk));
-        let (Some(beginning), Some(range)) = (found, self.chunk_range(index)) else { return Ok(Vec::new()) };
+        let found = u32::try_from(index).ok().and_then(|chunk| self.state.lock().begun.kept(chunk));
+        let (Some(kept), Some(range)) = (found, self.chunk_range(index)) else { return Ok(Vec::new()) };
+        let beginning = kept.beginning;
         let mut bytes = Vec::with_capacity(range.len() as usize);
         bytes.resize(beginning.bytes as usize, 0);
         self.data.read_exact_at(&mut bytes, range.start()).at("read", &self.data_path)?;
-        if crc32fast::hash(&bytes) == beginning.crc32 {
-            return Ok(bytes);
-        }
+        let is_there = crc32fast::hash(&bytes) == beginning.crc32;
         let mut state = self.state.lock();
-        if state.begun.get(beginning.chunk) == Some(beginning) {
-            state.begun.remove(beginning.chunk);
+        // Unless another thread kept more of it meanwhile.
+        if state.begun.kept(beginning.chunk).is_some_and(|now| now.beginning == beginning) {
+            match is_there {
+                true => state.begun.update(Kept { proof: Proof::Seen, ..kept }),
+                false => state.begun.remove(beginning.chunk),
+            }
         }
-        Ok(Vec::new())
+        Ok(if is_there { bytes } else { Vec::new() })
     }
 
     /// Keeps `bytes` of a chunk that follow the `kept` first ones; with `kept` zero it begins anew. `false` when they do
@@ -99,8 +123,8 @@ impl Partial {
         while state.claimed.contains(&chunk) {
             self.settled.wait(&mut state);
         }
-        let before = state.begun.get(chunk).filter(|_| kept > 0);
-        let follows = before.map_or(0, |before| u64::from(before.bytes)) == kept;
+        let before = state.begun.kept(chunk).filter(|_| kept > 0);
+        let follows = before.map_or(0, |before| u64::from(before.beginning.bytes)) == kept;
         if !follows || bytes.is_empty() || state.map.has(chunk) || !state.is_filling() {
             return Ok(false);
         }
@@ -108,7 +132,8 @@ impl Partial {
         let slot = state.begun.take_slot(chunk);
         let slots = state.log.slots();
         drop(state);
-        let mut crc32 = crc32fast::Hasher::new_with_initial_len(before.map_or(0, |before| before.crc32), kept);
+        let before_crc32 = before.map_or(0, |before| before.beginning.crc32);
+        let mut crc32 = crc32fast::Hasher::new_with_initial_len(before_crc32, kept);
         crc32.update(bytes);
         let beginning = Beginning { chunk, bytes: kept as u32 + bytes.len() as u32, crc32: crc32.finalize() };
         // Both without the lock: others append their records meanwhile.
@@ -118,7 +143,8 @@ impl Partial {
         state.claimed.remove(&chunk);
         self.settled.notify_all();
         written?;
-        state.begun.update(slot, beginning);
+        let proof = before.map_or(Proof::Seen, |before| before.proof);
+        state.begun.update(Kept { slot, beginning, proof });
         Ok(true)
     }
 }
@@ -198,6 +224,7 @@ mod tests {
             assert!(again.read_beginning(7).expect("read").is_empty() && again.has_chunk(7));
         }
         let again = bench.open();
+        assert_eq!(again.read_beginning(3).expect("read").len(), 5000);
         assert!(keep(&again, 3, 5000, 5001));
         // The rest alone is written: what is kept is not touched.
         bench.overwrite(DATA, 3 * CHUNK_BYTES, &[!chunk(3)[0]]);
@@ -226,6 +253,25 @@ mod tests {
         assert!(again.read_beginning(3).expect("read").is_empty());
         assert_eq!(again.beginnings(), []);
         assert!(keep(&again, 3, 0, 7) && again.read_beginning(3).expect("read") == chunk(3)[..7]);
+    }
+
+    /// A stream that comes by a beginning too short for a request of its own never reads it.
+    #[test]
+    fn a_chunk_is_written_over_a_beginning_that_the_disk_lost() {
+        let bench = Bench::new();
+        let first = bench.open();
+        assert!(keep(&first, 3, 0, 5000) && keep(&first, 4, 0, 5000));
+        drop(first);
+        bench.overwrite(DATA, 3 * CHUNK_BYTES, &[0; 5000]);
+        bench.overwrite(DATA, 4 * CHUNK_BYTES, &[0; 5000]);
+        let again = bench.open();
+        assert!(keep(&again, 4, 5000, 6000));
+        for index in [3, 4] {
+            assert!(again.write_chunk(index, &chunk(index)).expect("written"));
+            let mut bytes = vec![0; CHUNK_BYTES as usize];
+            again.read_at(index * CHUNK_BYTES, &mut bytes).expect("present");
+            assert!(bytes == chunk(index), "chunk {index} is served with bytes that the disk lost");
+        }
     }
 
     #[test]

@@ -278,7 +278,7 @@ impl Partial {
             return Ok(false);
         }
         state.claimed.insert(chunk);
-        let begun = state.begun.get(chunk);
+        let begun = state.begun.seen(chunk);
         drop(state);
         let (kept, crc32) = checksum(bytes, begun);
         let written = self.write_data(&bytes[kept..], range.start() + kept as u64);
