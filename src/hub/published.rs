@@ -125,24 +125,34 @@ pub(super) fn clean(text: &str, token: Option<&Secret>) -> String {
 fn push_address(address: &str, kept: &mut String) {
     let (main, fragment) = address.split_once('#').map_or((address, None), |(main, rest)| (main, Some(rest)));
     let (path, query) = main.split_once('?').map_or((main, None), |(path, query)| (path, Some(query)));
-    let host_end = path.find('/').unwrap_or(path.len());
-    // A name and a password before the host.
-    let host_start = path[..host_end].rfind('@').map_or(0, |at| at + 1);
-    kept.push_str(&path[host_start..]);
+    push_path(path, kept);
     // In HTML the `&` between two parameters is written out.
     let parameters = query.into_iter().flat_map(|query| query.split('&')).map(|it| it.trim_start_matches("amp;"));
     let harmless = parameters.filter(|parameter| {
-        let name = parameter.split_once('=').map_or(*parameter, |(name, _)| name);
-        HARMLESS.iter().any(|known| known.eq_ignore_ascii_case(name))
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        // What follows a comma may be the next address of a list.
+        HARMLESS.iter().any(|known| known.eq_ignore_ascii_case(name)) && !value.contains([':', '?', '@'])
     });
     for (number, parameter) in harmless.enumerate() {
         kept.push(if number == 0 { '?' } else { '&' });
         kept.push_str(parameter);
     }
     // A fragment never reaches a server, but some sites keep tokens there.
-    if let Some(fragment) = fragment.filter(|fragment| !fragment.contains('=')) {
+    if let Some(fragment) = fragment.filter(|fragment| !fragment.contains(['=', '@'])) {
         kept.push('#');
         kept.push_str(fragment);
+    }
+}
+
+/// Host and path without the name and the password before the host, also of addresses that follow within.
+fn push_path(path: &str, kept: &mut String) {
+    for (number, one) in path.split("://").enumerate() {
+        if number > 0 {
+            kept.push_str("://");
+        }
+        let host_end = one.find('/').unwrap_or(one.len());
+        let host_start = one[..host_end].rfind('@').map_or(0, |at| at + 1);
+        kept.push_str(&one[host_start..]);
     }
 }
 
@@ -198,6 +208,8 @@ mod tests {
                 "see <a href=\"https://u:p@host/x?sig=1&amp;fileId=4#access_token=9\">it</a> 1:2",
                 "see <a href=\"https://host/x?fileId=4\">it</a> 1:2",
             ),
+            ("a: https://x/?type=Model,https://y/?token=abc", "a: https://x/"),
+            ("https://x/,https://me:secret@y/z#at,https://me:secret@z", "https://x/,https://y/z"),
             ("https://host/page#top, and ftp://me:secret@host", "https://host/page#top, and ftp://host"),
             ("no address: a://", "no address: a://"),
             ("key is hunter2key", "key is ***"),
