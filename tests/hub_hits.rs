@@ -203,3 +203,28 @@ fn a_hub_that_hangs_holds_up_no_call_and_a_failure_is_told() {
     assert_eq!(names(&mount, "search"), [""; 0]);
     mount.unmount();
 }
+
+#[test]
+fn what_nobody_looked_through_is_not_handed_out_as_a_pickle() {
+    if fuse_or_skip() == Fuse::Skip {
+        return;
+    }
+    let scene = scene();
+    // Pickles written in letters alone: whoever looks for a header finds a text.
+    let letters = |word: &str| format!("cos\nsystem\n(S'{word}'\ntR.").into_bytes();
+    scene.face.repo("ann/anime-first").lfs("notes.txt", letters("one"));
+    scene.face.repo("ann/anime-model").lfs("pytorch_model.bin", letters("one")).lfs("upscaler.pth", letters("two"));
+    let mount = scene.sandbox.mount(&[]);
+    let query = "search/anime source:huggingface";
+    fs::create_dir(mount.path(query)).expect("made at once");
+    settled(&mount, query, "complete");
+    let repository = |name: &str| format!("{query}/huggingface/ann--anime-{name}");
+    settled(&mount, &repository("first"), "complete");
+    assert_eq!(fs::read(mount.path(format!("{}/notes.txt", repository("first")))).expect("a text"), letters("one"));
+    settled(&mount, &repository("model"), "complete");
+    for (name, known) in [("upscaler.pth", "by this name alone"), ("pytorch_model.bin", "as a text first")] {
+        let opened = fs::File::open(mount.path(format!("{}/{name}", repository("model")))).map(drop);
+        assert_eq!(opened.map_err(|error| error.raw_os_error()), Err(Some(libc::EACCES)), "known {known}");
+    }
+    mount.unmount();
+}

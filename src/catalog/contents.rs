@@ -99,10 +99,11 @@ impl Reader<'_> {
         self.all(sql, values, "blobs", |cells| cells.integer(0).map(BlobId::new))
     }
 
-    /// Everything a content is called: its own name, and the names or paths of what shows it.
+    /// Everything a content is called: its own name, the names or paths of what shows it, and its paths at hubs, under which
+    /// an answer of a search shows it.
     pub fn names_of_blob(&self, blob: BlobId) -> Result<Vec<String>, CatalogError> {
         let sql = "SELECT name FROM blobs WHERE id = ?1 UNION SELECT filename FROM models WHERE blob_id = ?1 \
-            UNION SELECT path FROM bundle_files WHERE blob_id = ?1 \
+            UNION SELECT path FROM bundle_files WHERE blob_id = ?1 UNION SELECT path FROM origins WHERE blob_id = ?1 \
             UNION SELECT placements.name FROM models JOIN placements \
             ON occupant_kind = ?2 AND occupant_id = models.id WHERE blob_id = ?1 AND is_default = 0";
         let (models, _) = occupant_columns(Occupant::Model(ModelId::new(0)));

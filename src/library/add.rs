@@ -255,6 +255,7 @@ impl Registration<'_> {
         let mut files = Vec::with_capacity(self.listing.files.len());
         for (index, file) in self.listing.files.iter().enumerate() {
             let registered = self.register(writer, &mut shelf, index, file)?;
+            danger::is_called(writer, registered.blob, file.path.file_name().as_str())?;
             files.push(BundleFile { path: file.path.clone(), blob: registered.blob });
         }
         Ok(files)

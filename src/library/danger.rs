@@ -50,13 +50,18 @@ pub(super) fn bring_up_to_date(catalog: &Catalog, now: Timestamp) -> Result<(), 
 
 /// A content is shown under this name too: under one of a pickle it may be more dangerous than under the others.
 pub(super) fn is_called(w: &mut Writer<'_>, blob: BlobId, name: &str) -> Result<(), CatalogError> {
-    if is_unpickled(name) { judge(w, blob) } else { Ok(()) }
+    if is_unpickled(name) { judge_as(w, blob, Some(name)) } else { Ok(()) }
 }
 
 /// Judges a content by what is known of it and by everything it is called.
 pub(super) fn judge(w: &mut Writer<'_>, blob: BlobId) -> Result<(), CatalogError> {
+    judge_as(w, blob, None)
+}
+
+/// `called` is one more name of it, which need not be in the catalog.
+fn judge_as(w: &mut Writer<'_>, blob: BlobId, called: Option<&str>) -> Result<(), CatalogError> {
     let Some(row) = w.blob(blob)? else { return Ok(()) };
-    match found_in(w, &row)? {
+    match found_in(w, &row, called)? {
         Some(found) => w.set_safety(blob, found.first().map_or(Safety::Safe, |danger| danger.safety)),
         None => Ok(()),
     }
@@ -67,12 +72,13 @@ pub(super) fn of_blob(r: &Reader<'_>, blob: &BlobRow) -> Result<Vec<Danger>, Cat
     if blob.safety.is_none_or(|safety| safety == Safety::Safe) {
         return Ok(Vec::new());
     }
-    Ok(found_in(r, blob)?.unwrap_or_default())
+    Ok(found_in(r, blob, None)?.unwrap_or_default())
 }
 
 /// `None` for what nobody knows and no unpickler gets.
-fn found_in(r: &Reader<'_>, blob: &BlobRow) -> Result<Option<Vec<Danger>>, CatalogError> {
-    let name = r.names_of_blob(blob.id)?.into_iter().find(|name| is_unpickled(name));
+fn found_in(r: &Reader<'_>, blob: &BlobRow, called: Option<&str>) -> Result<Option<Vec<Danger>>, CatalogError> {
+    let names = r.names_of_blob(blob.id)?;
+    let name = called.map(str::to_owned).into_iter().chain(names).find(|name| is_unpickled(name));
     // A record of another version says nothing; its file is judged when it is read again.
     let header = r.header(blob.id)?.and_then(|record| decode_header(&record).ok());
     let unknown = |_| vec![Danger { what: unread(blob).to_owned(), safety: Safety::Suspicious }];
