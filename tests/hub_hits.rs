@@ -4,6 +4,7 @@ mod support;
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 use support::fake_civitai::{Access, Facts, FakeCivitai, File, Version};
@@ -226,5 +227,41 @@ fn what_nobody_looked_through_is_not_handed_out_as_a_pickle() {
         let opened = fs::File::open(mount.path(format!("{}/{name}", repository("model")))).map(drop);
         assert_eq!(opened.map_err(|error| error.raw_os_error()), Err(Some(libc::EACCES)), "known {known}");
     }
+    mount.unmount();
+}
+
+#[test]
+fn what_is_known_of_a_repository_stays_while_it_is_looked_into_again() {
+    if fuse_or_skip() == Fuse::Skip {
+        return;
+    }
+    let scene = scene();
+    scene.face.repo("ann/anime-twin").file("config.json", "{}").file("other.txt", "x");
+    let mount = scene.sandbox.mount(&[]);
+    let query = "search/anime source:huggingface";
+    let (hit, twin) = (format!("{query}/huggingface/ann--anime-xl"), format!("{query}/huggingface/ann--anime-twin"));
+    fs::create_dir(mount.path(query)).expect("made at once");
+    settled(&mount, query, "complete");
+    settled(&mount, &hit, "complete");
+    settled(&mount, &twin, "complete");
+    assert_eq!(names(&mount, &twin), ["config.json", "other.txt"]);
+
+    // No hash is published for either, so that they are one content is known when both are here.
+    let config = mount.path(format!("{hit}/config.json"));
+    assert_eq!(fs::read(&config).expect("readable"), b"{}");
+    eventually("it is here", DONE_MAX, || modelfs_xattr(&config, "state").as_deref() == Some("resident"));
+    let same = mount.path(format!("{twin}/config.json"));
+    assert_eq!(fs::read(&same).expect("readable"), b"{}");
+    eventually("it is here too", DONE_MAX, || modelfs_xattr(&same, "state").as_deref() == Some("resident"));
+    mount.unmount();
+
+    let mount = scene.sandbox.mount(&[]);
+    let number = |path: String| fs::metadata(mount.path(path)).map(|of| of.ino()).ok();
+    eventually("they are one", DONE_MAX, || {
+        assert!(names(&mount, &twin).contains(&"other.txt".to_owned()), "what is known is shown meanwhile");
+        number(format!("{twin}/config.json")).is_some_and(|twin| number(format!("{hit}/config.json")) == Some(twin))
+    });
+    settled(&mount, &twin, "complete");
+    assert_eq!(names(&mount, &twin), ["config.json", "other.txt"]);
     mount.unmount();
 }

@@ -20,15 +20,17 @@ pub(super) struct Hit {
     pub name: EntryName,
     /// As `modelfs add` takes it.
     pub reference: String,
-    pub files: Files,
+    /// Nothing until the first look into it. They stay while somebody looks again.
+    pub files: Option<Arc<BTreeMap<RelativePath, BlobId>>>,
+    pub look: Look,
     pub mtime: Timestamp,
 }
 
+/// How far the last look into a repository is.
 #[derive(Clone, Debug)]
-pub(super) enum Files {
-    Unknown,
+pub(super) enum Look {
+    Quiet,
     Looking,
-    Known(Arc<BTreeMap<RelativePath, BlobId>>),
     Failed(Fault, Timestamp),
 }
 
@@ -41,11 +43,9 @@ pub(super) fn named(rows: Vec<FoundRepo>, before: &[Hit], now: Timestamp) -> Vec
         if hits.iter().any(|hit| hit.name == name) {
             continue;
         }
-        let old = before.iter().find(|old| old.reference == reference);
-        let known = old.map_or((Files::Unknown, now), |old| (old.files.clone(), old.mtime));
         // A title may change, and a name in use may not.
-        let name = old.map_or(name, |old| old.name.clone());
-        hits.push(Hit { name, reference, files: known.0, mtime: known.1 });
+        let old = before.iter().find(|old| old.reference == reference).cloned();
+        hits.push(old.unwrap_or(Hit { name, reference, files: None, look: Look::Quiet, mtime: now }));
     }
     hits
 }
@@ -100,12 +100,8 @@ fn below_of<'p>(path: &'p RelativePath, folder: &str) -> Option<&'p str> {
 /// Hits as the catalog keeps them.
 pub(super) fn written(hits: &[Hit]) -> String {
     let hit = |hit: &Hit| {
-        let files = match &hit.files {
-            Files::Known(files) => {
-                files.iter().map(|(path, blob)| json!([path.as_str(), blob.get()])).collect::<Vec<_>>().into()
-            }
-            Files::Unknown | Files::Looking | Files::Failed(..) => Value::Null,
-        };
+        let file = |(path, blob): (&RelativePath, &BlobId)| json!([path.as_str(), blob.get()]);
+        let files = hit.files.as_ref().map(|files| files.iter().map(file).collect::<Vec<_>>());
         json!({ "name": hit.name.as_str(), "id": hit.reference, "files": files })
     };
     hits.iter().map(hit).collect::<Value>().to_string()
@@ -120,7 +116,8 @@ pub(super) fn read(text: &str, answered: Timestamp) -> Vec<Hit> {
         Some(Hit {
             name: EntryName::new(entry["name"].as_str()?).ok()?,
             reference: entry["id"].as_str()?.to_owned(),
-            files: files.map_or(Files::Unknown, |files| Files::Known(Arc::new(files))),
+            files: files.map(Arc::new),
+            look: Look::Quiet,
             mtime: answered,
         })
     };
@@ -164,14 +161,14 @@ mod tests {
             &[],
             Timestamp::default(),
         );
-        hits[0].files = Files::Known(Arc::new(files.into()));
+        hits[0].files = Some(Arc::new(files.into()));
         let back = read(&written(&hits), Timestamp::default());
         assert_eq!(back.len(), 2);
         assert_eq!((back[0].name.as_str(), back[0].reference.as_str()), ("a--b", "hf:a/b"));
-        let Files::Known(known) = &back[0].files else { panic!("its files are known") };
+        let known = back[0].files.as_ref().expect("its files are known");
         assert_eq!(inside(known, "").len(), 2);
         assert_eq!(inside(known, "a"), [(EntryName::new("b.safetensors").expect("a name"), Some(BlobId::new(7)))]);
-        assert!(matches!(back[1].files, Files::Unknown));
+        assert!(back[1].files.is_none());
         for (folder, expected) in [("a", true), ("a/b.safetensors", false), ("c", false), ("c.txt", false), ("", false)]
         {
             assert_eq!(has_folder(known, folder), expected, "{folder}");

@@ -12,7 +12,7 @@ use super::super::gateway::{self, HUBS};
 use super::super::paging::Position;
 use super::super::{Library, LibraryError, add, found};
 use super::follower::Current;
-use super::hit_names::{Files, Hit, has_folder, inside, named, read, written};
+use super::hit_names::{Hit, Look, has_folder, inside, named, read, written};
 use super::queries::Folder;
 use crate::base::{BlobId, EntryName, Fault, FaultKind, InodeNo, Locator, RelativePath, Timestamp};
 use crate::catalog::{CatalogError, HubAnswerRow};
@@ -174,12 +174,12 @@ impl Hits {
             let (hit, below) = state.hit(&at)?;
             let file = match &hit.files {
                 _ if below.is_empty() => None,
-                Files::Known(files) => match files.get(below) {
+                Some(files) => match files.get(below) {
                     Some(blob) => Some(*blob),
                     None if has_folder(files, below) => None,
                     None => return None,
                 },
-                Files::Unknown | Files::Looking | Files::Failed(..) => return None,
+                None => return None,
             };
             match file {
                 Some(blob) => InodeNo::of_blob(blob)?,
@@ -195,10 +195,7 @@ impl Hits {
         self.look(tree, &key);
         let mut state = self.state.lock();
         let inside: Vec<(EntryName, Option<BlobId>)> = match state.hit(&key) {
-            Some((hit, below)) => match &hit.files {
-                Files::Known(files) => inside(files, below),
-                Files::Unknown | Files::Looking | Files::Failed(..) => Vec::new(),
-            },
+            Some((hit, below)) => hit.files.as_ref().map(|files| inside(files, below)).unwrap_or_default(),
             None => state.hub(&key)?.hits.iter().map(|hit| (hit.name.clone(), None)).collect(),
         };
         let child = |(name, blob): (EntryName, Option<BlobId>)| {
@@ -228,7 +225,7 @@ impl Hits {
         let state = self.state.lock();
         let (mtime, directories) = match state.hit(&key) {
             Some((hit, below)) => match &hit.files {
-                Files::Known(files) if below.is_empty() || has_folder(files, below) => {
+                Some(files) if below.is_empty() || has_folder(files, below) => {
                     (hit.mtime, inside(files, below).iter().filter(|(_, blob)| blob.is_none()).count())
                 }
                 _ if below.is_empty() => (hit.mtime, 0),
@@ -263,10 +260,13 @@ impl Hits {
         self.look(tree, &key);
         let state = self.state.lock();
         let (hit, below) = state.hit(&key)?;
-        let standing = match &hit.files {
-            Files::Unknown | Files::Looking => Standing { searching: true, ..Standing::default() },
-            Files::Known(files) => Standing { count: files.len(), ..Standing::default() },
-            Files::Failed(fault, _) => Standing { failed: true, told: Some(fault.to_string()), ..Standing::default() },
+        let count = hit.files.as_ref().map_or(0, |files| files.len());
+        let standing = match &hit.look {
+            Look::Quiet => Standing { searching: hit.files.is_none(), count, ..Standing::default() },
+            Look::Looking => Standing { searching: true, count, ..Standing::default() },
+            Look::Failed(fault, _) => {
+                Standing { failed: hit.files.is_none(), told: Some(fault.to_string()), count, ..Standing::default() }
+            }
         };
         below.is_empty().then_some(standing)
     }
@@ -404,30 +404,30 @@ impl Hits {
         }
     }
 
-    /// Begins to look into the repository that a directory is about, where nobody has.
+    /// Begins to look into the repository that a directory is about, where nobody has. What is known stays meanwhile.
     fn look(self: &Arc<Self>, tree: &Tree, key: &Key) {
         let now = self.library.clock().now();
         let reference = {
             let mut state = self.state.lock();
             let Some(hit) = state.hit_mut(key) else { return };
-            let is_due = match &hit.files {
-                Files::Unknown => true,
-                Files::Looking => false,
+            let is_due = match &hit.look {
                 // Two contents that turn out to be one are one from then on, under one of the numbers.
-                Files::Known(files) => files.values().any(|blob| tree.blob(*blob).is_none()),
-                Files::Failed(_, when) => is_older(*when, FAILURE_AGE_MAX, now),
+                Look::Quiet => {
+                    hit.files.as_ref().is_none_or(|files| files.values().any(|blob| tree.blob(*blob).is_none()))
+                }
+                Look::Looking => false,
+                Look::Failed(_, when) => is_older(*when, FAILURE_AGE_MAX, now),
             };
             if !is_due {
                 return;
             }
             if self.hubs.is_offline() {
-                if matches!(hit.files, Files::Known(_)) {
-                    return;
+                if hit.files.is_none() {
+                    hit.look = Look::Failed(HubError::Offline.fault(), now);
                 }
-                hit.files = Files::Failed(HubError::Offline.fault(), now);
                 return;
             }
-            hit.files = Files::Looking;
+            hit.look = Look::Looking;
             hit.reference.clone()
         };
         let (this, key) = (Arc::clone(self), key.clone());
@@ -462,13 +462,13 @@ impl Hits {
         let directory = {
             let mut state = self.state.lock();
             let Some(hit) = state.hit_mut(key).filter(|hit| hit.reference == reference) else { return };
-            hit.files = match files {
-                Ok(files) => Files::Known(Arc::new(files)),
+            match files {
+                Ok(files) => (hit.files, hit.look) = (Some(Arc::new(files)), Look::Quiet),
                 Err(fault) => {
                     tracing::warn!("{reference} could not be looked into: {fault}");
-                    Files::Failed(fault, now)
+                    hit.look = Look::Failed(fault, now);
                 }
-            };
+            }
             hit.mtime = now.max(hit.mtime.next());
             let top: Vec<&str> = key.path.splitn(3, '/').take(2).collect();
             state.number(Key { query: key.query, path: top.join("/") })
