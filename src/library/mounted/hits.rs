@@ -12,7 +12,8 @@ use super::super::gateway::{self, HUBS};
 use super::super::paging::Position;
 use super::super::{Library, LibraryError, add, found};
 use super::follower::Current;
-use super::hit_names::{Hit, Look, has_folder, inside, named, read, written};
+use super::hit_names::{Hit, Look, has_folder, inside, named, written};
+use super::hit_state::{Answer, FAILURE_AGE_MAX, HubAnswer, Key, Stage, State, is_older, node_of};
 use super::queries::Folder;
 use crate::base::{BlobId, EntryName, Fault, FaultKind, InodeNo, Locator, RelativePath, Timestamp};
 use crate::catalog::{CatalogError, HubAnswerRow};
@@ -20,7 +21,7 @@ use crate::hub::{FoundRepo, HubError, HubSet};
 use crate::query::Query;
 use crate::tree::{Attributes, Child, NodeKind, Source, Tree, TreeChange};
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -29,55 +30,11 @@ use tokio::sync::Semaphore;
 /// Repositories of one hub in one directory: a person looks through a screen of them, and each costs requests when it is
 /// looked into. `limit:` asks for less.
 const HITS_MAX: u32 = 20;
-/// Hubs gain some models an hour; what is older is asked for again when somebody looks.
-const ANSWER_AGE_MAX: Duration = Duration::from_secs(60 * 60);
-/// A failure is tried again when somebody looks after so long.
-const FAILURE_AGE_MAX: Duration = Duration::from_secs(60);
 /// Repositories looked into at once.
 const LOOKS_AT_ONCE_MAX: usize = 4;
 /// Longest look into one.
 const LOOK_MAX: Duration = Duration::from_secs(60);
-/// Directories of all answers of one mount; the numbers before them belong to what is registered.
-const NODES_MAX: u32 = 1 << 18;
-const NODES_FROM: u32 = u32::MAX - (1 << 16);
 const EVERYWHERE: &str = "all";
-
-/// A directory: its query, and its path below it.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct Key {
-    query: i64,
-    path: String,
-}
-
-#[derive(Default)]
-struct State {
-    answers: BTreeMap<i64, Answer>,
-    numbers: HashMap<Key, u32>,
-    keys: Vec<Key>,
-    /// What was removed from its directory; it comes back when the query is made anew.
-    hidden: HashSet<Key>,
-}
-
-/// What all hubs of one query answered.
-struct Answer {
-    /// The query, with all that it refines.
-    asked: String,
-    hubs: BTreeMap<Source, HubAnswer>,
-}
-
-struct HubAnswer {
-    stage: Stage,
-    hits: Vec<Hit>,
-    /// When `hits` were answered.
-    answered: Option<Timestamp>,
-    mtime: Timestamp,
-}
-
-enum Stage {
-    Quiet,
-    Searching,
-    Failed(Fault, Timestamp),
-}
 
 /// How far a directory's answer is.
 #[derive(Default)]
@@ -482,93 +439,10 @@ impl Hits {
     }
 }
 
-impl Key {
-    fn child(&self, name: &str) -> Self {
-        Self { query: self.query, path: format!("{}/{name}", self.path) }
-    }
-
-    fn source(&self) -> Option<Source> {
-        Source::parse(self.path.split('/').next()?)
-    }
-
-    /// The name of the repository, and the path in it, empty for its own directory.
-    fn hit(&self) -> Option<(&str, &str)> {
-        let (_, rest) = self.path.split_once('/')?;
-        Some(rest.split_once('/').unwrap_or((rest, "")))
-    }
-}
-
-impl State {
-    fn key(&self, ino: InodeNo) -> Option<Key> {
-        self.keys.get(node_of(ino)?).filter(|key| self.answers.contains_key(&key.query)).cloned()
-    }
-
-    /// The number of a directory, a new one for a new directory; nothing when there are none left.
-    fn number(&mut self, key: Key) -> Option<InodeNo> {
-        if let Some(known) = self.numbers.get(&key) {
-            return Some(InodeNo::of_fixed(NODES_FROM - known));
-        }
-        let next = u32::try_from(self.keys.len()).ok().filter(|next| *next < NODES_MAX)?;
-        self.keys.push(key.clone());
-        self.numbers.insert(key, next);
-        Some(InodeNo::of_fixed(NODES_FROM - next))
-    }
-
-    fn hub(&self, key: &Key) -> Option<&HubAnswer> {
-        self.answers.get(&key.query)?.hubs.get(&key.source()?)
-    }
-
-    fn hit<'k>(&self, key: &'k Key) -> Option<(&Hit, &'k str)> {
-        let (name, below) = key.hit()?;
-        let hit = self.hub(key)?.hits.iter().find(|hit| hit.name.as_str() == name)?;
-        Some((hit, below))
-    }
-
-    fn hit_mut(&mut self, key: &Key) -> Option<&mut Hit> {
-        let (name, _) = key.hit()?;
-        let hub = self.answers.get_mut(&key.query)?.hubs.get_mut(&key.source()?)?;
-        hub.hits.iter_mut().find(|hit| hit.name.as_str() == name)
-    }
-}
-
-impl Answer {
-    fn empty(asked: &str) -> Self {
-        Self { asked: asked.to_owned(), hubs: BTreeMap::new() }
-    }
-}
-
-impl HubAnswer {
-    fn of_row(row: Option<&HubAnswerRow>, made: Timestamp) -> Self {
-        match row {
-            Some(row) => Self {
-                stage: Stage::Quiet,
-                hits: read(&row.hits, row.answered),
-                answered: Some(row.answered),
-                mtime: row.answered,
-            },
-            None => Self { stage: Stage::Quiet, hits: Vec::new(), answered: None, mtime: made },
-        }
-    }
-
-    fn is_due(&self, now: Timestamp) -> bool {
-        match &self.stage {
-            Stage::Searching => false,
-            Stage::Failed(_, when) => is_older(*when, FAILURE_AGE_MAX, now),
-            Stage::Quiet => self.answered.is_none_or(|when| is_older(when, ANSWER_AGE_MAX, now)),
-        }
-    }
-}
-
 /// The hubs that a query names.
 pub(super) fn hubs_of(query: &Query) -> Vec<Source> {
     let words = query.sources();
     HUBS.into_iter().filter(|source| words.iter().any(|word| *word == source.as_str() || *word == EVERYWHERE)).collect()
-}
-
-/// A clock that was set back makes nothing young for ever.
-fn is_older(when: Timestamp, age: Duration, now: Timestamp) -> bool {
-    let passed = now.unix_ns().saturating_sub(when.unix_ns());
-    passed < 0 || u128::try_from(passed).is_ok_and(|passed| passed > age.as_nanos())
 }
 
 fn since(answered: Option<Timestamp>) -> String {
@@ -577,34 +451,4 @@ fn since(answered: Option<Timestamp>) -> String {
         format!("; this is what it answered at {time}")
     };
     answered.map(told).unwrap_or_default()
-}
-
-fn node_of(ino: InodeNo) -> Option<usize> {
-    let node = NODES_FROM.checked_sub(ino.fixed()?)?;
-    usize::try_from(node).ok().filter(|_| node < NODES_MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_nobody_elses() {
-        let mut state = State::default();
-        let key = |path: &str| Key { query: 1, path: path.to_owned() };
-        let number = state.number(key("a")).expect("the first");
-        assert_eq!((state.number(key("a")), node_of(number)), (Some(number), Some(0)));
-        assert_ne!(state.number(key("b")), Some(number));
-        assert_eq!(state.key(number), None, "its query is not known");
-        assert_eq!(node_of(InodeNo::of_fixed(u32::MAX)), None);
-        assert_eq!(node_of(InodeNo::of_fixed(64)), None);
-    }
-
-    #[test]
-    fn an_answer_grows_old() {
-        let at = |seconds: i64| Timestamp::from_unix_ns(seconds * 1_000_000_000);
-        for (now, expected) in [(1000, false), (1060, false), (1061, true), (5, true)] {
-            assert_eq!(is_older(at(1000), FAILURE_AGE_MAX, at(now)), expected, "{now}");
-        }
-    }
 }

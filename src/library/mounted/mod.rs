@@ -9,6 +9,7 @@ mod deciding;
 mod facts;
 mod follower;
 mod hit_names;
+mod hit_state;
 mod hits;
 mod keeper;
 mod live;
