@@ -57,6 +57,10 @@ const STATEMENTS: &[(&str, Shown)] = &[
     ("`st_ino` is the same", Elsewhere("tests/collection.rs", "two_files_with_one_name_keep_their_names_for_ever")),
     ("A file's `st_mtime`", Elsewhere("tests/remote.rs", "a_remote_file_is_listed_read_verified_and_then_resident")),
     ("A directory's `st_mtime`", Here(directory_times)),
+    (
+        "A file without a published hash",
+        Elsewhere("tests/hub_hits.rs", "files_that_turn_out_to_be_one_are_never_stale"),
+    ),
     ("What another process changes", Here(another_process)),
     // Operations.
     ("`stat`", Here(stat)),

@@ -53,6 +53,15 @@ impl Reader<'_> {
         self.first_blob("WHERE id = ?1", [blob.get()])
     }
 
+    /// The content that a number leads to, also one that has turned out to be another content since.
+    pub fn current_blob(&self, blob: BlobId) -> Result<Option<BlobRow>, CatalogError> {
+        let here = self.blob(blob)?;
+        if here.is_some() {
+            return Ok(here);
+        }
+        self.first_blob("WHERE id = (SELECT into_id FROM merged_blobs WHERE from_id = ?1)", [blob.get()])
+    }
+
     pub fn blob_by_sha256(&self, sha256: &Digest) -> Result<Option<BlobRow>, CatalogError> {
         self.first_blob("WHERE sha256 = ?1", [sha256.as_bytes().as_slice()])
     }

@@ -1,7 +1,7 @@
 //! Two rows that turned out to be one content: everything that led to the one leads to the other.
 //!
 //! Happens when a file without a published hash has arrived and its bytes are known already. Invariants: no row is left
-//! that names the content that is gone; what a person decided about either stays, and what hubs told about either; what
+//! that names the content that is gone, but one that leads from it to the other; what a person decided about either stays, and what hubs told about either; what
 //! was shown is not in the trash afterwards. Not here: directory times, which the library changes with it.
 
 use super::cells::Answer;
@@ -48,7 +48,15 @@ impl Writer<'_> {
             }
         }
         self.take_over_answers(from, into)?;
+        self.lead_on(from, into, revision)?;
         self.run_on("blobs", from.get(), "DELETE FROM blobs WHERE id = ?1", [from.get()])
+    }
+
+    /// Whoever still has the number that is gone, or one that had become it, finds the other by it.
+    fn lead_on(&mut self, from: BlobId, into: BlobId, revision: i64) -> Answer<()> {
+        let led = params![from.get(), into.get(), revision];
+        self.run("UPDATE merged_blobs SET into_id = ?2, revision = ?3 WHERE into_id = ?1", led)?;
+        self.run("INSERT INTO merged_blobs (from_id, into_id, revision) VALUES (?1, ?2, ?3)", led).map(drop)
     }
 
     /// What hubs said about either: an answer that was good is never replaced by none.
@@ -146,6 +154,27 @@ mod tests {
                 assert_eq!(read(&catalog, |reader| reader.search(&query, 9)), [stays], "it is found by that");
             }
         }
+        assert_eq!(catalog.check().expect("a check"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_number_that_is_gone_leads_to_what_it_became() {
+        let Store { catalog, folder: _folder } = store();
+        let [one, two, three] = write(&catalog, |writer| {
+            Ok([writer.add_blob(&remote_blob(1))?, writer.add_blob(&remote_blob(2))?, writer.add_blob(&new_blob(3))?])
+        });
+        let before = snapshot(&catalog);
+        write(&catalog, |writer| writer.merge_blob(one, two));
+        write(&catalog, |writer| writer.merge_blob(two, three));
+        for (number, expected) in
+            [(one, Some(three)), (two, Some(three)), (three, Some(three)), (BlobId::new(99), None)]
+        {
+            let found = read(&catalog, |reader| reader.current_blob(number)).map(|row| row.id);
+            assert_eq!(found, expected, "{number}");
+        }
+        let delta = read(&catalog, |reader| reader.delta_since(before.revision));
+        assert_eq!(delta.merged, [(one, three), (two, three)]);
+        assert_eq!(snapshot(&catalog).merged, delta.merged);
         assert_eq!(catalog.check().expect("a check"), Vec::<String>::new());
     }
 

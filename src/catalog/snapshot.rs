@@ -82,6 +82,7 @@ impl Reader<'_> {
             directories: self.directory_entries("ORDER BY id", [])?,
             placements: self.placement_entries("WHERE is_default = 0 ORDER BY directory_id, name", [])?,
             targets: self.targets()?,
+            merged: self.merged_since(0)?,
         })
     }
 
@@ -107,6 +108,7 @@ impl Reader<'_> {
         )?;
         let gone = "SELECT id, kind FROM gone WHERE revision > ?1 ORDER BY +kind, +id";
         delta.gone = self.all(gone, [since], "gone", |cells| read_occupant(cells, 1, 0))?;
+        delta.merged = self.merged_since(since)?;
         if self.finds("SELECT 1 FROM deploy_targets WHERE revision > ?1", [since])? {
             delta.targets = Some(self.targets()?);
         }
@@ -146,6 +148,13 @@ impl Reader<'_> {
         let sql = "SELECT id, revision, root_mtime_ns FROM catalog_state";
         let found = self.first(sql, [], "catalog_state", |cells| Ok((cells.number(1)?, cells.time(2)?)))?;
         found.ok_or_else(|| no_such_row("catalog_state", 1))
+    }
+
+    fn merged_since(&self, since: i64) -> Answer<Vec<(BlobId, BlobId)>> {
+        let sql = "SELECT from_id, into_id FROM merged_blobs WHERE revision > ?1 ORDER BY +from_id";
+        self.all(sql, [since], "merged_blobs", |cells| {
+            Ok((BlobId::new(cells.integer(0)?), BlobId::new(cells.integer(1)?)))
+        })
     }
 
     fn blob_entries(&self, which: &str, params: impl Params) -> Answer<Vec<BlobEntry>> {
@@ -335,6 +344,8 @@ mod tests {
         old.models = models.into_values().collect();
         old.bundles = bundles.into_values().collect();
         old.directories = merge(old.directories, delta.directories, |row| row.id).into_values().collect();
+        old.blobs.retain(|row| delta.merged.iter().all(|(from, _)| *from != row.id));
+        old.merged = merge(old.merged, delta.merged, |row| row.0).into_values().collect();
         let placement = |row: &Placement| (row.directory.clone(), row.occupant);
         old.placements = merge(old.placements, delta.placements, placement).into_values().collect();
         old.targets = delta.targets.unwrap_or(old.targets);

@@ -27,7 +27,8 @@ pub(super) fn of(library: &Library, blob: BlobId) -> Result<Option<ContentInfo>,
 }
 
 fn info(reader: &Reader<'_>, blob: BlobId) -> Result<Option<ContentInfo>, CatalogError> {
-    let Some(row) = reader.blob(blob)? else { return Ok(None) };
+    let Some(row) = reader.current_blob(blob)? else { return Ok(None) };
+    let blob = row.id;
     let model = reader.models_of_blob(blob)?.into_iter().next();
     let paths = details::paths(reader, model.as_ref(), &row)?;
     // The folder of a content is there whatever applications are enabled.

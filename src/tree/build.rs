@@ -22,7 +22,8 @@ pub(super) const STORE: &str = "store";
 
 impl Tree {
     pub fn new(snapshot: Snapshot) -> Self {
-        let Snapshot { revision, root_mtime, blobs, models, bundles, directories, placements, targets } = snapshot;
+        let Snapshot { revision, root_mtime, blobs, models, bundles, directories, placements, targets, merged } =
+            snapshot;
         let mut tree = Self {
             revision,
             root_mtime,
@@ -33,6 +34,7 @@ impl Tree {
             rows: OrdMap::new(),
             row_of_path: OrdMap::new(),
             placements: OrdMap::new(),
+            merged: merged.into_iter().collect(),
             models_of_blob: OrdSet::new(),
             files_of_blob: OrdSet::new(),
             digests: Sorted::default(),
@@ -174,6 +176,7 @@ impl Tree {
             directories: self.rows.values().map(|row| row.as_ref().clone()).collect(),
             placements: names.collect(),
             targets: self.targets.to_vec(),
+            merged: self.merged.iter().map(|(from, into)| (*from, *into)).collect(),
         }
     }
 
@@ -187,6 +190,8 @@ impl Tree {
         snapshot.bundles.extend(delta.bundles);
         snapshot.directories.extend(delta.directories);
         snapshot.placements.extend(delta.placements);
+        snapshot.blobs.retain(|blob| delta.merged.iter().all(|(from, _)| *from != blob.id));
+        snapshot.merged.extend(delta.merged);
         snapshot.models.retain(|model| !delta.gone.contains(&Occupant::Model(model.id)));
         snapshot.bundles.retain(|bundle| !delta.gone.contains(&Occupant::Bundle(bundle.id)));
         if let Some(targets) = delta.targets {

@@ -31,6 +31,7 @@ impl Tree {
         let rows: BTreeMap<_, _> = delta.directories.into_iter().filter(is_row).map(|row| (row.id, row)).collect();
         update.set_occupants(delta.models, delta.bundles, &delta.gone);
         blobs.into_values().for_each(|blob| update.set_blob(blob));
+        delta.merged.into_iter().for_each(|(from, into)| update.merge(from, into));
         for placement in delta.placements {
             update.note(placement.occupant);
             update.new.put_placement(placement);
@@ -43,7 +44,17 @@ impl Tree {
 
     fn needs_rebuilding(&self, delta: &Delta) -> bool {
         let targets_differ = delta.targets.as_ref().is_some_and(|targets| targets[..] != self.targets[..]);
-        targets_differ || self.moves_a_directory(&delta.directories) || self.changes_a_hash(&delta.blobs)
+        targets_differ
+            || self.moves_a_directory(&delta.directories)
+            || self.changes_a_hash(&delta.blobs)
+            || self.merges_a_hash(delta)
+    }
+
+    /// As a rule a content without a published hash turns out to be one that is known by its hash.
+    fn merges_a_hash(&self, delta: &Delta) -> bool {
+        let changed = |from: &BlobId| delta.blobs.iter().any(|blob| blob.id == *from && blob.sha256.is_some());
+        let known = |from: &BlobId| self.blobs.get(from).is_some_and(|known| known.entry.sha256.is_some());
+        delta.merged.iter().any(|(from, _)| known(from) || changed(from))
     }
 
     /// A row with another path or owner, a path with two rows, a plain directory above known ones, or `store` itself.
@@ -163,8 +174,7 @@ impl<'a> Update<'a> {
             self.models.extend(self.new.models_of_blob(id));
         }
         if old.is_none() {
-            let from = self.new.files_of_blob.range((id, BundleId::new(i64::MIN), 0)..);
-            self.bundles.extend(from.take_while(|(blob, ..)| *blob == id).map(|(_, bundle, _)| *bundle));
+            self.note_bundles_of(id);
         }
         if let Some(sha256) = entry.sha256 {
             self.new.digests.put((sha256, id), |(digest, _)| digest.cmp(&sha256));
@@ -176,6 +186,24 @@ impl<'a> Update<'a> {
         self.blobs.insert(id);
         let links = old.map_or(0, |old| old.links);
         self.new.blobs.insert(id, Arc::new(Blob { entry, links }));
+    }
+
+    /// What had `from` has `into` from now on; whoever knows the number of `from` is led there.
+    fn merge(&mut self, from: BlobId, into: BlobId) {
+        self.new.merged.insert(from, into);
+        let Some(gone) = self.new.blobs.remove(&from) else { return };
+        self.models.extend(self.new.models_of_blob(from));
+        self.note_bundles_of(from);
+        if let Some(directory) = InodeNo::of_blob_directory(from) {
+            self.names.insert((directory, gone.entry.name.clone()));
+            self.directories.insert(directory);
+        }
+        self.blobs.insert(from);
+    }
+
+    fn note_bundles_of(&mut self, blob: BlobId) {
+        let from = self.new.files_of_blob.range((blob, BundleId::new(i64::MIN), 0)..);
+        self.bundles.extend(from.take_while(|(other, ..)| *other == blob).map(|(_, bundle, _)| *bundle));
     }
 
     fn store(&self) -> Option<InodeNo> {

@@ -207,6 +207,8 @@ pub struct Snapshot {
     pub directories: Vec<DirectoryEntry>,
     pub placements: Vec<Placement>,
     pub targets: Vec<Target>,
+    /// Contents that turned out to be another one, each with that one.
+    pub merged: Vec<(BlobId, BlobId)>,
 }
 
 /// What changed since a revision. A row that is both here and in the tree replaces the old one.
@@ -221,6 +223,8 @@ pub struct Delta {
     pub placements: Vec<Placement>,
     /// Models and bundles that are no longer shown (removed, or in the trash).
     pub gone: Vec<Occupant>,
+    /// Contents that turned out to be another one, each with that one.
+    pub merged: Vec<(BlobId, BlobId)>,
     /// All targets, when any of them changed.
     pub targets: Option<Vec<Target>>,
 }

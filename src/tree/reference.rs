@@ -15,6 +15,7 @@ pub(super) struct Reference {
     pub paths: BTreeMap<String, InodeNo>,
     times: BTreeMap<InodeNo, Timestamp>,
     blobs: BTreeMap<BlobId, BlobEntry>,
+    merged: BTreeMap<BlobId, BlobId>,
     /// Paths of models and bundles.
     shown: BTreeMap<Occupant, BTreeSet<String>>,
 }
@@ -43,7 +44,8 @@ impl Reference {
         let placements = placements.map(|it| ((it.occupant, it.directory.to_string()), it.name.to_string())).collect();
         let mut times = BTreeMap::from([(InodeNo::ROOT, snapshot.root_mtime)]);
         times.extend((1..=3).map(|index| (InodeNo::of_fixed(index), snapshot.root_mtime)));
-        let out = Self { paths: BTreeMap::new(), times, blobs, shown: BTreeMap::new() };
+        let merged = snapshot.merged.iter().copied().collect();
+        let out = Self { paths: BTreeMap::new(), times, blobs, merged, shown: BTreeMap::new() };
         let mut making = Making { out, rows, placements };
         making.fixed();
         let plain = making.plain(snapshot);
@@ -158,7 +160,12 @@ impl Reference {
         assert_eq!(tree.blob_count(), self.blobs.len());
         for number in 1..400 {
             let ino = InodeNo::from_u64(number).expect("not zero");
-            let known = self.times.contains_key(&ino) || ino.blob().is_some_and(|blob| self.blobs.contains_key(&blob));
+            let becomes =
+                |blob| if self.blobs.contains_key(&blob) { Some(blob) } else { self.merged.get(&blob).copied() };
+            let content = ino.blob().and_then(becomes).filter(|blob| self.blobs.contains_key(blob));
+            let known = self.times.contains_key(&ino) || content.is_some();
+            let led = tree.attributes(ino).map(|of| of.kind).filter(|kind| matches!(kind, NodeKind::Blob(_)));
+            assert_eq!(led, content.map(NodeKind::Blob), "{number}");
             assert_eq!(tree.attributes(ino).is_some(), known, "{number}");
         }
         for (occupant, paths) in &self.shown {

@@ -3,8 +3,8 @@
 use super::reference::Reference;
 use super::*;
 use crate::base::{
-    BaseModel, BlobId, BlobState, BundleId, Digest, DirectoryId, EntryName, ModelId, ModelType, RelativePath, RepoId,
-    Timestamp,
+    BaseModel, BlobId, BlobState, BundleId, Digest, DirectoryId, EntryName, InodeNo, ModelId, ModelType, RelativePath,
+    RepoId, Timestamp,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -211,7 +211,7 @@ prop_compose! {
     ) -> Snapshot {
         let rows = (0..pool().len()).filter(|index| !missing.contains(index)).map(|index| row(index, 0));
         let directories = rows.chain(wild.into_iter().filter(|_| missing.len() == 7)).collect();
-        Snapshot { revision: 1, root_mtime: Timestamp::from_unix_ns(time), blobs, models, bundles, directories, placements, targets }
+        Snapshot { revision: 1, root_mtime: Timestamp::from_unix_ns(time), blobs, models, bundles, directories, placements, targets, merged: Vec::new() }
     }
 }
 
@@ -227,9 +227,11 @@ prop_compose! {
         placements in vec(any_placement(), 0..2),
         gone in vec(any_occupant(), 0..3),
         targets in proptest::option::weighted(0.1, any_targets()),
+        merged in vec((1i64..7, 1i64..7), 0..2),
     ) -> Delta {
         let directories = directories.into_iter().chain(wild.into_iter().filter(|_| wildness == 0)).collect();
-        Delta { revision: 2, root_mtime: Timestamp::from_unix_ns(time), blobs, models, bundles, directories, placements, gone, targets }
+        let merged = merged.into_iter().map(|(from, into)| (BlobId::new(from), BlobId::new(into))).collect();
+        Delta { merged, revision: 2, root_mtime: Timestamp::from_unix_ns(time), blobs, models, bundles, directories, placements, gone, targets }
     }
 }
 
@@ -242,6 +244,8 @@ fn after(mut snapshot: Snapshot, delta: Delta) -> Snapshot {
     snapshot.bundles.extend(delta.bundles);
     snapshot.directories.extend(delta.directories);
     snapshot.placements.extend(delta.placements);
+    snapshot.blobs.retain(|blob| delta.merged.iter().all(|(from, _)| *from != blob.id));
+    snapshot.merged.extend(delta.merged);
     snapshot.models.retain(|model| !delta.gone.contains(&Occupant::Model(model.id)));
     snapshot.bundles.retain(|bundle| !delta.gone.contains(&Occupant::Bundle(bundle.id)));
     if let Some(targets) = delta.targets {
@@ -361,6 +365,30 @@ fn a_file_that_becomes_resident_moves_by_state_and_is_named() {
     expected.sort();
     assert_eq!((&change.names[..], &change.files[..]), (&expected[..], &[BlobId::new(1)][..]));
     assert!(shown(&after).contains(&"by/state/resident/a.ckpt".to_owned()));
+}
+
+#[test]
+fn the_number_of_a_content_that_became_another_leads_there() {
+    let blob = |id: i64, digest: Option<u8>| BlobEntry {
+        id: BlobId::new(id),
+        sha256: digest.map(|byte| Digest::from_bytes([byte; 32])),
+        size_bytes: 5,
+        state: if digest.is_some() { BlobState::Resident } else { BlobState::Remote },
+        mtime: Timestamp::default(),
+        name: name("a.pt"),
+        handout: Handout::Free,
+    };
+    let numbers = [1, 2, 3].map(|id| InodeNo::of_blob(BlobId::new(id)).expect("in range"));
+    let tree = Tree::new(Snapshot { blobs: vec![blob(1, None), blob(2, Some(9))], ..Snapshot::default() });
+    let merged = vec![(BlobId::new(1), BlobId::new(2))];
+    let (after, change) = tree.apply(Delta { merged: merged.clone(), ..Delta::default() });
+    assert_eq!(change.files, [BlobId::new(1)], "what the kernel knows of it is no longer true");
+    let led = after.attributes(numbers[0]).expect("never gone");
+    assert_eq!((led.ino, led.kind), (numbers[0], NodeKind::Blob(BlobId::new(2))));
+    assert_eq!((after.current(BlobId::new(1)), after.current(BlobId::new(2))), (BlobId::new(2), BlobId::new(2)));
+    assert!(after.blob(BlobId::new(1)).is_none() && after.attributes(numbers[2]).is_none());
+    let again = Tree::new(Snapshot { blobs: vec![blob(2, Some(9))], merged, ..Snapshot::default() });
+    assert_eq!(again.attributes(numbers[0]), Some(led));
 }
 
 #[test]

@@ -81,6 +81,8 @@ pub struct Tree {
     pub(super) rows: OrdMap<DirectoryId, Arc<DirectoryEntry>>,
     pub(super) row_of_path: OrdMap<RelativePath, DirectoryId>,
     pub(super) placements: OrdMap<Occupant, Arc<BTreeMap<RelativePath, EntryName>>>,
+    /// Where contents are found that turned out to be another one; the kernel may know their numbers for long.
+    pub(super) merged: OrdMap<BlobId, BlobId>,
     pub(super) models_of_blob: OrdSet<(BlobId, ModelId)>,
     /// Positions in `BundleEntry::files`.
     pub(super) files_of_blob: OrdSet<(BlobId, BundleId, usize)>,
@@ -125,7 +127,7 @@ impl Tree {
 
     pub fn attributes(&self, ino: InodeNo) -> Option<Attributes> {
         if let Some(blob) = ino.blob() {
-            let blob = self.blobs.get(&blob)?;
+            let blob = self.blobs.get(&self.current(blob))?;
             let kind = NodeKind::Blob(blob.entry.id);
             let (size_bytes, mtime, nlink) = (blob.entry.size_bytes, blob.entry.mtime, blob.links);
             return Some(Attributes { ino, kind, size_bytes, mtime, nlink });
@@ -350,6 +352,11 @@ impl Tree {
             }
         };
         self.paths(names.into_iter().filter_map(|(folder, name)| Some((folder_number(folder)?, name))).collect())
+    }
+
+    /// The content that one has become, itself as a rule.
+    pub fn current(&self, blob: BlobId) -> BlobId {
+        if self.blobs.contains_key(&blob) { blob } else { self.merged.get(&blob).copied().unwrap_or(blob) }
     }
 
     pub fn blob(&self, blob: BlobId) -> Option<&BlobEntry> {

@@ -44,7 +44,8 @@ impl Facts {
         }
         let before = self.changes.load(Ordering::Acquire);
         let Some(known) = self.catalog.read(|reader| {
-            let Some(row) = reader.blob(blob)? else { return Ok::<_, CatalogError>(None) };
+            let Some(row) = reader.current_blob(blob)? else { return Ok::<_, CatalogError>(None) };
+            let blob = row.id;
             let (models, origins) = (reader.models_of_blob(blob)?, reader.origins(blob)?);
             let (pinned, withheld) = (reader.is_pinned(blob)?, danger::refusal(reader, &row)?);
             Ok(Some(Arc::new(Known { blob: row, models, origins, pinned, withheld })))
@@ -53,7 +54,8 @@ impl Facts {
             return Ok(None);
         };
         let mut kept = self.kept.lock();
-        if self.changes.load(Ordering::Acquire) == before {
+        // Of one that has become another nobody would say that it changed.
+        if known.blob.id == blob && self.changes.load(Ordering::Acquire) == before {
             kept.put(blob, Arc::clone(&known));
         }
         Ok(Some(known))

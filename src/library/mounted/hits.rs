@@ -139,7 +139,7 @@ impl Hits {
                 None => return None,
             };
             match file {
-                Some(blob) => InodeNo::of_blob(blob)?,
+                Some(blob) => InodeNo::of_blob(tree.current(blob))?,
                 None => state.number(at)?,
             }
         };
@@ -162,7 +162,10 @@ impl Hits {
             }
             let (ino, kind) = match blob {
                 // What is listed can be looked up.
-                Some(blob) => (InodeNo::of_blob(tree.blob(blob)?.id)?, NodeKind::Blob(blob)),
+                Some(blob) => {
+                    let blob = tree.blob(tree.current(blob))?.id;
+                    (InodeNo::of_blob(blob)?, NodeKind::Blob(blob))
+                }
                 None => (state.number(at)?, NodeKind::Directory),
             };
             Some(Child { name, ino, kind })
@@ -368,10 +371,10 @@ impl Hits {
             let mut state = self.state.lock();
             let Some(hit) = state.hit_mut(key) else { return };
             let is_due = match &hit.look {
-                // Two contents that turn out to be one are one from then on, under one of the numbers.
-                Look::Quiet => {
-                    hit.files.as_ref().is_none_or(|files| files.values().any(|blob| tree.blob(*blob).is_none()))
-                }
+                Look::Quiet => hit
+                    .files
+                    .as_ref()
+                    .is_none_or(|files| files.values().any(|blob| tree.blob(tree.current(*blob)).is_none())),
                 Look::Looking => false,
                 Look::Failed(_, when) => is_older(*when, FAILURE_AGE_MAX, now),
             };

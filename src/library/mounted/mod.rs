@@ -140,7 +140,8 @@ impl Mounted {
 
     /// Whether new opens of this content are native.
     pub fn is_resident(&self, blob: BlobId) -> bool {
-        self.tree().blob(blob).is_some_and(|entry| entry.state == crate::base::BlobState::Resident)
+        let tree = self.tree();
+        tree.blob(tree.current(blob)).is_some_and(|entry| entry.state == crate::base::BlobState::Resident)
     }
 
     /// Where the contents lie.

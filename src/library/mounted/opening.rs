@@ -29,7 +29,10 @@ struct Facts {
 impl Mounted {
     /// Opens a content. A linked file that changed where it lies is refused, and so is a pickle that may run something.
     pub fn open(&self, blob: BlobId) -> Result<Opened, Fault> {
-        let is_withheld = || self.tree().blob(blob).is_some_and(|entry| entry.handout == Handout::Withheld);
+        let is_withheld = || {
+            let tree = self.tree();
+            tree.blob(tree.current(blob)).is_some_and(|entry| entry.handout == Handout::Withheld)
+        };
         if is_withheld() {
             return Err(self.withheld(blob));
         }
@@ -41,7 +44,7 @@ impl Mounted {
     /// Why a content is not handed out.
     fn withheld(&self, blob: BlobId) -> Fault {
         let gone = || Fault::new(FaultKind::Gone, "the file was removed", "");
-        let told = self.inner.library.catalog().read(|reader| match reader.blob(blob)? {
+        let told = self.inner.library.catalog().read(|reader| match reader.current_blob(blob)? {
             // Somebody may have trusted it since; then the next open is answered.
             Some(row) => Ok(danger::refusal(reader, &row)?.unwrap_or_else(|| busy(&row))),
             None => Ok::<_, CatalogError>(gone()),
@@ -120,12 +123,18 @@ impl Mounted {
 
     fn opening_facts(&self, blob: BlobId) -> Result<Facts, Fault> {
         let found = self.inner.library.catalog().read(|reader| {
-            let Some(row) = reader.blob(blob)? else { return Ok::<_, CatalogError>(None) };
-            Ok(Some(Facts { row, link: reader.link(blob)?, origins: reader.origins(blob)? }))
+            let Some(row) = reader.current_blob(blob)? else { return Ok::<_, CatalogError>(None) };
+            let (link, origins) = (reader.link(row.id)?, reader.origins(row.id)?);
+            Ok(Some(Facts { row, link, origins }))
         });
-        found
+        let found = found
             .map_err(|error| error.fault())?
-            .ok_or_else(|| Fault::new(FaultKind::Gone, "the file was removed from the store", ""))
+            .ok_or_else(|| Fault::new(FaultKind::Gone, "the file was removed from the store", ""))?;
+        if found.row.id != blob && self.tree().blob(blob).is_some() {
+            // It became another content a moment ago, which may be one that is not handed out.
+            self.inner.current.refresh().map_err(|error| error.fault())?;
+        }
+        Ok(found)
     }
 
     fn open_resident(&self, facts: &Facts) -> Result<Option<Opened>, Fault> {
