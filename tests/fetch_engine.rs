@@ -55,6 +55,29 @@ fn a_probe_moves_what_it_touches() {
 }
 
 #[test]
+fn who_reads_as_much_at_each_place_waits_for_one_answer_at_each() {
+    let content = Content::generated(33, 128 * MIB);
+    let (hub, store) = (hub_with(&content), folder());
+    let process = Process::start(&hub, &store, Setting { promote_after_bytes: NEVER, ..Setting::default() });
+    let file = process.open(&wanted(&content));
+    let answers = || hub.requests_for(PATH).iter().filter_map(asked_and_sent).count();
+    // As the kernel cuts up one read of a MiB, which touches two chunks.
+    for (place, read_kib, new_answers, moved_mib) in
+        [(1, 1024, 2, 2), (2, 1024, 1, 2), (3, 1024, 1, 2), (4, 128, 1, 2), (5, 128, 1, 1)]
+    {
+        let (before, sent) = (answers(), hub.cdn_bytes_sent(PATH));
+        for kib in (0..read_kib).step_by(128) {
+            let start = place * 20 * MIB + MIB / 2 + (kib << 10);
+            let read = process.read(&file, start, 128 << 10).expect("a read");
+            assert!(read == content.range(start, 128 << 10), "wrong bytes at {start}");
+        }
+        wait_for(&file, Activity::Idle);
+        assert_eq!(answers() - before, new_answers, "place {place}");
+        assert_eq!(hub.cdn_bytes_sent(PATH) - sent, moved_mib * MIB, "place {place}");
+    }
+}
+
+#[test]
 fn threads_that_read_at_random_get_the_content_and_share_the_transfer() {
     let content = Content::generated(3, 40 * MIB + 77);
     let (hub, store) = (hub_with(&content), folder());

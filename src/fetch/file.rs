@@ -423,7 +423,9 @@ impl File {
 
     /// Notes what a reader takes, and promotes the file when it took enough.
     pub fn note(&self, state: &mut State, range: ByteRange) {
-        state.trackers.note(range);
+        let demands = &state.demands;
+        let waits = |at: u64| demands.iter().any(|demand| (demand.range.start()..demand.range.end()).contains(&at));
+        state.trackers.note(range, waits);
         if state.promotion.note(range) && state.fill == Fill::Off {
             tracing::debug!(blob = %self.blob, file = %self.name, "enough of it was read: it is fetched whole");
             state.fill = Fill::On;

@@ -30,6 +30,9 @@ const THREADS: usize = 6;
 const OPEN_FILES_WANTED: u64 = 1_048_576;
 /// What the kernel reads ahead of an application where we may say so (as root): one whole request.
 const READ_AHEAD_KIB: u32 = 1024;
+/// The same where whole files pass through, and all it reads from us comes from hubs: a page fault asks for so much around
+/// its page, and a long read for up to twice so much beyond its end. More made nothing faster that is read in order.
+const READ_AHEAD_REMOTE_KIB: u32 = 256;
 /// `statfs` type of overlayfs, the inside of a container.
 const OVERLAYFS_MAGIC: u64 = 0x794c_7630;
 
@@ -119,7 +122,7 @@ impl Running {
             notifications.disarm();
             internal("cannot start serving", &error)
         })?;
-        read_ahead(&mount_point);
+        read_ahead(&mount_point, passthrough);
         let running = Self { background, notifications, notifier, core, mount_point };
         running.check_answers()
     }
@@ -216,10 +219,14 @@ fn probe(session: &Session<Adapter>, core: &Core) -> Passthrough {
 }
 
 /// Best effort: only root may, and without it reads are smaller.
-fn read_ahead(mount_point: &Path) {
+fn read_ahead(mount_point: &Path, passthrough: Passthrough) {
     let Some(entry) = mounts::at(mount_point) else { return };
     let setting = format!("/sys/class/bdi/0:{}/read_ahead_kb", entry.device_minor);
-    if let Err(error) = fs::write(setting, READ_AHEAD_KIB.to_string()) {
+    let kib = match passthrough {
+        Passthrough::Available => READ_AHEAD_REMOTE_KIB,
+        Passthrough::Unavailable => READ_AHEAD_KIB,
+    };
+    if let Err(error) = fs::write(setting, kib.to_string()) {
         tracing::debug!("the kernel's read-ahead stays as it is: {error}");
     }
 }

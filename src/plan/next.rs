@@ -329,7 +329,7 @@ mod tests {
             let mut at = 0;
             while at < size {
                 let read = range(at, (at + (read_kib << 10)).min(size));
-                trackers.note(read);
+                trackers.note(read, |_| false);
                 let demands: Vec<ByteRange> = geometry.cover(read).into_iter().collect();
                 loop {
                     let windows = trackers.windows(geometry, &Tensors::default());
@@ -350,7 +350,7 @@ mod tests {
             let (mut trackers, mut present, mut touched) = (Trackers::new(), RangeSet::new(), RangeSet::new());
             for (start, len) in probes {
                 let read = range(start, start + len);
-                trackers.note(read);
+                trackers.note(read, |_| false);
                 let demands: Vec<ByteRange> = geometry().cover(read).into_iter().collect();
                 touched.insert(demands[0]);
                 loop {

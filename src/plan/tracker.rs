@@ -1,15 +1,23 @@
 //! Who reads a file in order: several trackers per file, each with a window that grows with what was read in order.
 //!
 //! Invariants: no byte is read ahead before `RUN_BYTES_MIN` were read in order, so a probe of a header or a trailer
-//! fetches only what it touches; the window is never longer than the run behind it; a far seek begins a new run.
+//! fetches only what it touches, unless as much was read at the places before it (`HABIT_BYTES_MIN`); the window is never
+//! longer than the run behind it, or than those at these places; a far seek begins a new run.
 
 use super::{Geometry, Tensors};
 use crate::base::{ByteRange, RangeSet};
 
-/// Streams that are told apart in one file; loaders with more threads than this read at random anyway.
-const TRACKERS_MAX: usize = 8;
+/// Streams that are told apart in one file: those of a loader's eight threads, and as many that ended. Loaders with more
+/// threads than this read at random anyway.
+const TRACKERS_MAX: usize = 16;
 /// A run this long is no probe. More than `head` together with the kernel's own read-ahead of 1 MiB touches.
 const RUN_BYTES_MIN: u64 = 2 << 20;
+/// Reads at random places that are this long each are a habit. The kernel cuts them up, and asks for what lies in the next
+/// chunk only when the first has come: a second round trip. What reads less is a probe.
+const HABIT_BYTES_MIN: u64 = RUN_BYTES_MIN / 2;
+/// Who reads more in order is a stream, which tells nothing about the next place; and what a place that breaks with the
+/// habit costs in vain is less.
+const HABIT_BYTES_MAX: u64 = 4 << 20;
 /// Longest window: a second of a fast line.
 const WINDOW_BYTES_MAX: u64 = 32 << 20;
 /// The kernel's read-ahead arrives out of order: up to 256 KiB late, 512 KiB early.
@@ -17,19 +25,23 @@ const DISORDER_BYTES: u64 = 1 << 20;
 
 #[derive(Clone, Copy, Debug)]
 struct Tracker {
+    /// Where its first read began.
+    first: u64,
     /// Where the next read of this stream is expected.
     next: u64,
     /// Start of the read before: it can come again.
     last: u64,
     /// Bytes read in order up to here.
     run_bytes: u64,
+    /// As many are expected from its beginning on, as the places before it had them.
+    habit_bytes: u64,
     used: u64,
 }
 
 impl Tracker {
     fn window_bytes(&self) -> u64 {
         if self.run_bytes < RUN_BYTES_MIN {
-            return 0;
+            return self.habit_bytes.saturating_sub(self.run_bytes);
         }
         // Doubles as the run does.
         (1 << self.run_bytes.ilog2()).min(WINDOW_BYTES_MAX)
@@ -54,8 +66,8 @@ impl Trackers {
         Self::default()
     }
 
-    /// Notes a read. A read that is noted twice counts once.
-    pub fn note(&mut self, range: ByteRange) {
+    /// Notes a read. A read that is noted twice counts once. `waits` says whether a read of this byte has no answer yet.
+    pub fn note(&mut self, range: ByteRange, waits: impl Fn(u64) -> bool) {
         self.reads += 1;
         let used = self.reads;
         let nearest = self.trackers.iter_mut().filter(|tracker| tracker.expects(range));
@@ -66,6 +78,7 @@ impl Trackers {
             (tracker.last, tracker.used) = (range.start(), used);
             return;
         }
+        let habit_bytes = self.habit_bytes(waits);
         if self.trackers.len() == TRACKERS_MAX {
             // Random reads push each other out before they push out a stream.
             let least = (0..TRACKERS_MAX).min_by_key(|index| {
@@ -74,7 +87,20 @@ impl Trackers {
             });
             self.trackers.swap_remove(least.expect("there are trackers"));
         }
-        self.trackers.push(Tracker { next: range.end(), last: range.start(), run_bytes: range.len(), used });
+        let (first, next, run_bytes) = (range.start(), range.end(), range.len());
+        self.trackers.push(Tracker { first, next, last: first, run_bytes, habit_bytes, used });
+    }
+
+    /// What was read at both of the last two places, as long as it is known: where somebody waits there may be more to come.
+    /// The beginning of a file is read for the sake of its header.
+    fn habit_bytes(&self, waits: impl Fn(u64) -> bool) -> u64 {
+        let known =
+            |tracker: &&Tracker| tracker.first > 0 && (tracker.run_bytes >= HABIT_BYTES_MIN || !waits(tracker.last));
+        let mut known = self.latest_first().filter(known).map(|tracker| tracker.run_bytes);
+        let Some(one) = known.next() else { return 0 };
+        let other = known.next().unwrap_or(one);
+        let is_habit = |bytes: u64| (HABIT_BYTES_MIN..HABIT_BYTES_MAX).contains(&bytes);
+        if is_habit(one) && is_habit(other) { one.min(other) } else { 0 }
     }
 
     /// Whole chunks that are likely to be read soon, the most active stream first: a window, or the rest of a tensor that is
@@ -82,7 +108,9 @@ impl Trackers {
     pub fn windows(&self, geometry: Geometry, tensors: &Tensors) -> Vec<ByteRange> {
         let window = |tracker: &Tracker| {
             let window_bytes = Some(tracker.window_bytes()).filter(|bytes| *bytes > 0)?;
-            let tensor_bytes = tensors.rest(tracker.next).map_or(0, |rest| rest.len().min(WINDOW_BYTES_MAX));
+            let in_order = tracker.run_bytes >= RUN_BYTES_MIN;
+            let tensor = tensors.rest(tracker.next).filter(|_| in_order);
+            let tensor_bytes = tensor.map_or(0, |rest| rest.len().min(WINDOW_BYTES_MAX));
             geometry.cover(ByteRange::new(tracker.next, window_bytes.max(tensor_bytes))?)
         };
         self.latest_first().filter_map(window).collect()
@@ -121,13 +149,18 @@ mod tests {
         trackers.windows(GEOMETRY, &Tensors::default())
     }
 
+    /// Nobody waits.
+    fn answered(_: u64) -> bool {
+        false
+    }
+
     fn range(start: u64, len: u64) -> ByteRange {
         ByteRange::new(start, len).expect("not empty")
     }
 
     fn read_in_order(trackers: &mut Trackers, from: u64, to: u64) {
         for start in (from..to).step_by(128 << 10) {
-            trackers.note(range(start, 128 << 10));
+            trackers.note(range(start, 128 << 10), answered);
         }
     }
 
@@ -146,9 +179,9 @@ mod tests {
     fn a_far_seek_is_exact_and_the_stream_before_it_is_kept() {
         let mut trackers = Trackers::new();
         read_in_order(&mut trackers, 0, 8 << 20);
-        trackers.note(range(500 << 20, 4096));
+        trackers.note(range(500 << 20, 4096), answered);
         assert_eq!(windows(&trackers), [range(8 << 20, 8 << 20)]);
-        trackers.note(range(8 << 20, 4096));
+        trackers.note(range(8 << 20, 4096), answered);
         assert_eq!(windows(&trackers)[0].start(), 8 << 20, "the chunk that is being read");
     }
 
@@ -158,7 +191,7 @@ mod tests {
         read_in_order(&mut trackers, 0, 4 << 20);
         read_in_order(&mut trackers, 300 << 20, 304 << 20);
         for index in 0..100u64 {
-            trackers.note(range((500 << 20) + index * (4 << 20), 4096));
+            trackers.note(range((500 << 20) + index * (4 << 20), 4096), answered);
         }
         assert_eq!(windows(&trackers).len(), 2);
     }
@@ -168,7 +201,7 @@ mod tests {
         let mut trackers = Trackers::new();
         for start_kib in [0u64, 256, 128, 512, 384, 1024, 640, 768, 896, 1536, 1152, 1280, 1408, 2048, 1664, 1792, 1920]
         {
-            trackers.note(range(start_kib << 10, 128 << 10));
+            trackers.note(range(start_kib << 10, 128 << 10), answered);
         }
         assert_eq!(trackers.trackers.len(), 1);
     }
@@ -195,13 +228,69 @@ mod tests {
         }
     }
 
+    /// What the kernel makes of one read; gives the window after its first request.
+    fn read_at_random(
+        trackers: &mut Trackers,
+        at: u64,
+        len: u64,
+        waits: impl Fn(u64) -> bool + Copy,
+    ) -> Vec<ByteRange> {
+        let mut first = None;
+        for start in (at..at + len).step_by(128 << 10) {
+            trackers.note(range(start, 128 << 10), waits);
+            first.get_or_insert_with(|| windows(trackers));
+        }
+        first.expect("something was read")
+    }
+
+    #[test]
+    fn who_reads_as_much_at_each_place_gets_it_at_once_from_the_second_place_on() {
+        const MIB: u64 = 1 << 20;
+        for (lengths, ahead_kib) in [
+            (vec![1024, 1024, 1024, 1024], vec![0, 896, 896, 896]),
+            (vec![1536, 1024, 2048, 1536, 128, 128, 1024], vec![0, 1408, 896, 896, 1408, 0, 0]),
+            // Less than a chunk is no habit, and neither is a stream.
+            (vec![896; 8], vec![0; 8]),
+            (vec![4096, 4096, 128, 1024, 4096, 128], vec![0; 6]),
+        ] {
+            let mut trackers = Trackers::new();
+            for (index, (len_kib, ahead_kib)) in lengths.iter().zip(&ahead_kib).enumerate() {
+                let at = (60 * index as u64 + 3) * MIB + MIB / 2;
+                let windows = read_at_random(&mut trackers, at, len_kib << 10, answered);
+                let first_end = at + (128 << 10);
+                let expected = ByteRange::new(first_end, ahead_kib << 10).and_then(|ahead| GEOMETRY.cover(ahead));
+                let mine = windows.iter().find(|window| window.start() / MIB == first_end / MIB).copied();
+                assert_eq!(mine, expected, "place {index} of {lengths:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_place_where_somebody_waits_tells_nothing_yet() {
+        let mut trackers = Trackers::new();
+        let waits = |at: u64| at == 100 << 20;
+        read_at_random(&mut trackers, 10 << 20, 1 << 20, answered);
+        trackers.note(range(100 << 20, 128 << 10), answered);
+        let mut answered_too = Trackers { trackers: trackers.trackers.clone(), ..trackers };
+        let ahead = |windows: Vec<ByteRange>| windows.iter().any(|window| window.start() == 200 << 20);
+        assert!(ahead(read_at_random(&mut trackers, 200 << 20, 1 << 20, waits)));
+        assert!(!ahead(read_at_random(&mut answered_too, 200 << 20, 1 << 20, answered)), "a place with less");
+    }
+
+    #[test]
+    fn a_long_header_is_no_habit() {
+        let mut trackers = Trackers::new();
+        read_at_random(&mut trackers, 0, 3 << 19, answered);
+        assert_eq!(read_at_random(&mut trackers, 200 << 20, 1 << 20, answered), []);
+    }
+
     proptest! {
         /// Probes that add up to less than the shortest run never read ahead, wherever they fall.
         #[test]
         fn probes_never_read_ahead(probes in prop::collection::vec((0..1u64 << 30, 1..64u64 << 10), 0..31)) {
             let mut trackers = Trackers::new();
             for (start, len) in probes {
-                trackers.note(range(start, len));
+                trackers.note(range(start, len), answered);
                 prop_assert!(windows(&trackers).is_empty());
             }
         }
@@ -211,8 +300,8 @@ mod tests {
     fn a_read_noted_twice_counts_once() {
         let mut trackers = Trackers::new();
         for start in (0..6u64 << 20).step_by(3 << 20) {
-            trackers.note(range(start, 3 << 20));
-            trackers.note(range(start, 3 << 20));
+            trackers.note(range(start, 3 << 20), answered);
+            trackers.note(range(start, 3 << 20), answered);
         }
         assert_eq!(windows(&trackers), [range(6 << 20, 4 << 20)]);
     }
