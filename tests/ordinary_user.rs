@@ -135,6 +135,27 @@ fn an_ordinary_user_imports_mounts_and_unmounts() {
 }
 
 #[test]
+fn another_user_looks_into_a_shared_mount_and_into_no_other() {
+    let Some(user) = User::with(Device::Everybody) else { return };
+    if user.uid != NOBODY {
+        return skipped("a mount of root that another user looks into", "these tests are not run by root");
+    }
+    let sandbox = &user.sandbox;
+    let original = sandbox.write("in/1.safetensors", lora(1));
+    fs::set_permissions(&original, fs::Permissions::from_mode(0o644)).expect("its owner");
+    sandbox.run(["import", "in"]).success();
+    let file = sandbox.path("mount/comfyui/loras/1.safetensors");
+    let [file, original] = [&file, &original].map(|path| path.to_str().expect("a plain name"));
+    for (arguments, is_shared) in [(&["--allow-other"][..], true), (&[][..], false)] {
+        let mount = sandbox.mount(arguments);
+        let compared = user.program("cmp", &[file, original]);
+        assert_eq!(compared.status.success(), is_shared, "{arguments:?}: {compared:?}");
+        assert_eq!(compared.stderr.contains("Permission denied"), !is_shared, "{arguments:?}: {compared:?}");
+        mount.unmount();
+    }
+}
+
+#[test]
 fn an_ordinary_user_is_told_what_is_not_allowed() {
     let Some(user) = User::with(Device::Everybody) else { return };
     user.run(&["init"]).success();
