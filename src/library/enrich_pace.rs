@@ -2,7 +2,7 @@
 //!
 //! Invariants: between the end of a request and the start of the next lies at least `spacing`; a hub that asks to come
 //! back later is left alone for that long; a hub that fails `FAILURES_MAX` times in a row, or that cannot be reached, is not
-//! asked again in this run. Not here: which requests (`enrich`).
+//! asked again in this run. A repository that is closed to this account says nothing about the next. Not here: which requests (`enrich`).
 
 use super::LibraryError;
 use super::mounted::machinery_fault;
@@ -123,12 +123,22 @@ impl Caller {
     fn failed<T>(&mut self, source: Source, error: &HubError) -> Call<T> {
         self.failures.push((source, error.fault()));
         let in_row = self.failures_in_row.entry(source.as_str()).or_default();
-        *in_row += 1;
-        if is_of_the_hub(error) || *in_row == FAILURES_MAX {
-            self.given_up.insert(source.as_str());
-            return Call::GivenUp;
+        let goes_on = match concerns(error) {
+            Concern::Hub => false,
+            Concern::Repository => {
+                *in_row = 0;
+                true
+            }
+            Concern::Moment => {
+                *in_row += 1;
+                *in_row < FAILURES_MAX
+            }
+        };
+        if goes_on {
+            return Call::Failed;
         }
-        Call::Failed
+        self.given_up.insert(source.as_str());
+        Call::GivenUp
     }
 
     /// Nothing when it was stopped meanwhile.
@@ -152,9 +162,9 @@ impl Caller {
 
     /// Says whether to go on.
     fn pause(&self, wait: Duration) -> bool {
-        let until = Instant::now() + wait;
+        let begun = Instant::now();
         while !self.cancel.is_cancelled() {
-            let left = until.saturating_duration_since(Instant::now());
+            let left = wait.saturating_sub(begun.elapsed());
             if left.is_zero() {
                 return true;
             }
@@ -164,18 +174,47 @@ impl Caller {
     }
 }
 
-/// Whether every other request would fail in the same way.
-fn is_of_the_hub(error: &HubError) -> bool {
-    matches!(
-        error,
+/// Which other requests a failure speaks of.
+enum Concern {
+    /// Every one would fail in the same way.
+    Hub,
+    /// The hub is well; it does not give this repository.
+    Repository,
+    /// Any may; many in a row tell of a hub that is out of order.
+    Moment,
+}
+
+fn concerns(error: &HubError) -> Concern {
+    match error {
         HubError::Offline
-            | HubError::NoHub { .. }
-            | HubError::Endpoint { .. }
-            | HubError::Unreachable { .. }
-            | HubError::RateLimited { .. }
-            | HubError::BadToken { .. }
-            | HubError::RegionBlocked { .. }
-    )
+        | HubError::NoHub { .. }
+        | HubError::NoSearch { .. }
+        | HubError::Endpoint { .. }
+        | HubError::Unreachable { .. }
+        | HubError::RateLimited { .. }
+        | HubError::BadToken { .. }
+        | HubError::RegionBlocked { .. } => Concern::Hub,
+        HubError::RepoNotFound { .. }
+        | HubError::RevisionNotFound { .. }
+        | HubError::EntryNotFound { .. }
+        | HubError::Gated { .. }
+        | HubError::Forbidden { .. }
+        | HubError::Disabled { .. }
+        | HubError::LoginRequired { .. }
+        | HubError::EarlyAccess { .. }
+        | HubError::Archived { .. }
+        | HubError::Changed { .. }
+        | HubError::OverLimit { .. } => Concern::Repository,
+        HubError::TimedOut { .. }
+        | HubError::Cut { .. }
+        | HubError::Status { .. }
+        | HubError::Signature { .. }
+        | HubError::WrongRange { .. }
+        | HubError::Page { .. }
+        | HubError::Compressed { .. }
+        | HubError::Malformed { .. }
+        | HubError::Redirect { .. } => Concern::Moment,
+    }
 }
 
 #[cfg(test)]
@@ -198,5 +237,25 @@ mod tests {
             assert_eq!(matches!(call, Call::GivenUp), given_up, "{source:?}");
         }
         assert_eq!(caller.into_failures().len(), 6);
+    }
+
+    #[test]
+    fn repositories_that_are_closed_do_not_stand_in_the_way() {
+        let mut caller = Caller::new(HubOptions::default(), Duration::ZERO, Cancel::default()).expect("a caller");
+        let (host, subject) = ("hub.example".to_owned(), "org/closed".to_owned());
+        let closed = HubError::Gated { host: host.clone(), subject, message: String::new(), with_token: false };
+        let refused = HubError::BadToken { host };
+        for (error, given_up) in std::iter::repeat_n((&closed, false), 9).chain([(&refused, true)]) {
+            let call = caller.failed::<()>(Source::HuggingFace, error);
+            assert_eq!(matches!(call, Call::GivenUp), given_up, "{error}");
+        }
+    }
+
+    #[test]
+    fn the_longest_pause_ends_at_a_request_to_stop() {
+        let cancel = Cancel::default();
+        cancel.cancel();
+        let caller = Caller::new(HubOptions::default(), Duration::MAX, cancel).expect("a caller");
+        assert!(!caller.pause(Duration::MAX));
     }
 }
