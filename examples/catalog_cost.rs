@@ -2,7 +2,7 @@
 //! `cargo run --release --example catalog_cost [MODELS [FOLDER]]`, 1,000,000 unless said; ends with `p99 MS ms` on
 //! stdout. In FOLDER the catalog is kept, and a later run only asks it.
 
-use modelfs::base::{BaseModel, BlobState, Digest, EntryName, ModelType, RelativePath, Timestamp};
+use modelfs::base::{BaseModel, BlobState, Digest, EntryName, Label, ModelType, RelativePath, Timestamp};
 use modelfs::catalog::{Catalog, CatalogError, NewBlob, NewModel, Writer};
 use modelfs::classify::{Method, Verdict};
 use modelfs::query::Query;
@@ -136,9 +136,9 @@ fn add(writer: &mut Writer<'_>, number: u64, chance: &mut Chance) -> Result<(), 
         tensor_count: Some(17),
         folders: vec!["models".to_owned(), "Lora".to_owned()],
         source: Source::Local,
-        creator: Some(name(&format!("creator{}", chance.below(5000)))),
+        creator: Label::new(&format!("creator{}", chance.below(5000))).ok(),
         license: None,
-        tags: vec![name(chance.word())],
+        tags: vec![Label::new(chance.word()).expect("a valid label")],
         added: writer.now(),
     })?;
     for home in HOMES {

@@ -1,7 +1,8 @@
 //! What a tree of many models costs: time to make it, memory, one change, one walk. `cargo run --release --example tree_cost [MODELS]`.
 
 use modelfs::base::{
-    BaseModel, BlobId, BlobState, Digest, DirectoryId, EntryName, InodeNo, ModelId, ModelType, RelativePath, Timestamp,
+    BaseModel, BlobId, BlobState, Digest, DirectoryId, EntryName, InodeNo, Label, ModelId, ModelType, RelativePath,
+    Timestamp,
 };
 use modelfs::tree::{
     BlobEntry, Delta, DirectoryEntry, Handout, ModelEntry, Snapshot, Source, SourceSet, Tree, builtin_targets,
@@ -34,8 +35,9 @@ fn row(number: usize) -> (ModelEntry, BlobEntry) {
         model_type: TYPES[number % TYPES.len()],
         base: BaseModel::parse(BASES[number % BASES.len()]).ok(),
         sources: SourceSet::default().with(Source::Local).with(Source::Civitai),
-        creator: EntryName::new(&format!("creator {}", number % 5000)).ok(),
-        tags: [EntryName::new(&format!("tag {}", number % 300)).expect("valid")].into(),
+        creator: Label::new(&format!("creator {}", number % 5000)).ok(),
+        format: Label::new(["safetensors", "gguf", "torch-zip"][number % 3]).expect("valid"),
+        tags: [Label::new(&format!("tag {}", number % 300)).expect("valid")].into(),
         also: [].into(),
     };
     (model, blob)

@@ -103,7 +103,7 @@ fn attributes_decide_too_and_give_way_when_they_are_removed() {
     for (name, value, code) in [
         ("user.modelfs.type", "loras", libc::EINVAL),
         ("user.modelfs.base", "No Base", libc::EINVAL),
-        ("user.modelfs.tags", "a/b", libc::EINVAL),
+        ("user.modelfs.tags", &"/".repeat(90), libc::EINVAL),
         ("user.modelfs.sha256", "00", libc::EPERM),
     ] {
         let error = set_xattr(&file, name, value).expect_err(name);
@@ -237,4 +237,48 @@ fn how_sure_a_type_must_be_holds_everywhere() {
     assert_eq!(shown["classify.threshold"]["value"].to_string(), "0.7");
     sandbox.run(["classify"]).success();
     assert_eq!(info(&sandbox, "style.safetensors")["type"].as_str(), Some("lora"));
+}
+
+#[test]
+fn every_facet_has_its_folder_and_a_word_that_is_no_name_is_escaped() {
+    if fuse_or_skip() == Fuse::Skip {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.write("in/style.safetensors", lora(1));
+    sandbox.run(["import", "in"]).success();
+    let mount = sandbox.mount(&[]);
+    for facet in ["type/lora", "base/sd1", "source/local", "state/resident", "format/safetensors"] {
+        assert!(mount.path(format!("by/{facet}/style.safetensors")).exists(), "{facet}");
+    }
+    // Each is a tag of its own, in a folder of its own.
+    let tags =
+        [("a/b", "a%2Fb"), ("a%2Fb", "a%252Fb"), ("..", "%2E."), (".a", "%2Ea"), ("100%", "100%"), ("a\nb", "a%0Ab")];
+    let tags = [&tags[..], &[("\u{e9}", "\u{e9}"), ("e\u{301}", "e\u{301}")]].concat();
+    let file = mount.path("by/type/lora/style.safetensors");
+    let all: Vec<&str> = tags.iter().map(|(tag, _)| *tag).collect();
+    set_xattr(&file, "user.modelfs.tags", &all.join(",")).expect("the owner may");
+    for (tag, folder) in &tags {
+        let folder = mount.path(format!("by/tag/{folder}"));
+        assert!(folder.join("style.safetensors").exists(), "{tag:?}");
+        assert_eq!(modelfs_xattr(&folder, "name").as_deref(), Some(*tag));
+    }
+    let shown = fs::read_dir(mount.path("by/tag")).expect("a folder").count();
+    assert_eq!(shown, tags.len());
+    let told = info(&sandbox, "style.safetensors");
+    let mut expected = all.clone();
+    expected.sort_unstable();
+    assert_eq!(told["tags"], serde_json::json!(expected), "as they were given");
+    let found = sandbox.run(["search", "tag:a/b", "--json"]).success().json();
+    assert_eq!(found.as_array().map(Vec::len), Some(1), "{found}");
+    let path = mount.path("by/tag/a%2Fb/style.safetensors");
+    assert_eq!(info(&sandbox, path.to_str().expect("a text"))["name"], "style.safetensors");
+    sandbox.run(["tag", "style.safetensors", "-a/b"]).success();
+    eventually("the tag is gone from its folder", VISIBLE_MAX, || !path.exists());
+    mount.unmount();
+
+    let mount = sandbox.mount(&[]);
+    assert!(mount.path("by/tag/a%0Ab/style.safetensors").exists());
+    assert!(!mount.path("by/tag/a%2Fb/style.safetensors").exists());
+    mount.unmount();
 }

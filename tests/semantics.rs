@@ -52,6 +52,10 @@ const STATEMENTS: &[(&str, Shown)] = &[
     ),
     ("A name that was given", Elsewhere("tests/semantics.rs", "a_name_outlives_its_application")),
     ("`modelfs rm REF`", Elsewhere("tests/removal.rs", "removing_either_of_two_equal_names_changes_no_other_name")),
+    (
+        "A creator or a tag may be any text",
+        Elsewhere("tests/classify.rs", "every_facet_has_its_folder_and_a_word_that_is_no_name_is_escaped"),
+    ),
     ("Names that cannot be shown", In("tests/hostile_import.rs")),
     // Numbers and times.
     ("`st_ino` is the same", Elsewhere("tests/collection.rs", "two_files_with_one_name_keep_their_names_for_ever")),
@@ -363,7 +367,7 @@ fn unsorted(scene: &Scene) {
 
 fn by_what_is_known(scene: &Scene) {
     let inode = fs::metadata(scene.here()).expect("a file").ino();
-    for folder in ["by/type/lora", "by/base/sd1", "by/source/local", "by/state/resident"] {
+    for folder in ["by/type/lora", "by/base/sd1", "by/source/local", "by/state/resident", "by/format/safetensors"] {
         let path = scene.path(folder).join("here.safetensors");
         assert_eq!(fs::metadata(&path).expect(folder).ino(), inode);
     }

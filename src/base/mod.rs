@@ -1,6 +1,6 @@
 //! The words everyone shares.
 //!
-//! Owns: digests, byte ranges, names, inode numbers, model words, locators, secrets, the clock and the closed list of
+//! Owns: digests, byte ranges, names, labels, inode numbers, model words, locators, secrets, the clock and the closed list of
 //! failures. Invariants: every value here was checked when it was made, so nothing above checks it again.
 //! Not here: kernel types, SQL, disk, network, environment; no dependency outside `std`.
 
@@ -8,6 +8,7 @@ mod bytes;
 mod clock;
 mod digest;
 mod fault;
+mod label;
 mod locator;
 mod model;
 mod name;
@@ -19,6 +20,7 @@ pub use bytes::{ByteRange, RangeSet};
 pub use clock::{Clock, Timestamp};
 pub use digest::{Digest, DigestError};
 pub use fault::{Fault, FaultKind};
+pub use label::{Label, LabelError};
 pub use locator::{FileChoice, Locator, LocatorError, RepoId, Revision};
 pub use model::{BaseModel, BlobState, ModelType, Safety, WordError};
 pub use name::{EntryName, NAME_BYTES_MAX, NameError, RelativePath, cannot_be_shown};

@@ -3,7 +3,7 @@
 //! Invariant: column 0 of every table in a statement identifies the row. Not here: which statements there are.
 
 use super::CatalogError;
-use crate::base::{BaseModel, Digest, EntryName, ModelType, RelativePath, Timestamp};
+use crate::base::{BaseModel, Digest, EntryName, Label, ModelType, RelativePath, Timestamp};
 use crate::tree::{Source, SourceSet};
 use rusqlite::Row;
 use rusqlite::types::ValueRef;
@@ -112,6 +112,10 @@ impl<'r> Cells<'r> {
 
     pub fn name(&self, column: usize) -> Answer<EntryName> {
         self.parsed(column, EntryName::new)
+    }
+
+    pub fn label(&self, column: usize) -> Answer<Label> {
+        self.parsed(column, Label::new)
     }
 
     pub fn relative_path(&self, column: usize) -> Answer<RelativePath> {

@@ -6,20 +6,20 @@
 
 use super::cells::Answer;
 use super::{CatalogError, Manual, Reader, Writer};
-use crate::base::{EntryName, ModelId};
+use crate::base::{Label, ModelId};
 use rusqlite::params;
 
 impl Reader<'_> {
     /// The tags that nobody gave by hand, in byte order; those that a person took away are among them.
-    pub fn automatic_tags(&self, model: ModelId) -> Result<Vec<EntryName>, CatalogError> {
+    pub fn automatic_tags(&self, model: ModelId) -> Result<Vec<Label>, CatalogError> {
         let sql = "SELECT model_id, tag FROM automatic_tags WHERE model_id = ?1 ORDER BY tag";
-        self.all(sql, [model.get()], "automatic_tags", |cells| cells.name(1))
+        self.all(sql, [model.get()], "automatic_tags", |cells| cells.label(1))
     }
 
     /// Tags that a person added or took away, in byte order; the flag says which.
-    pub fn tag_decisions(&self, model: ModelId) -> Result<Vec<(EntryName, bool)>, CatalogError> {
+    pub fn tag_decisions(&self, model: ModelId) -> Result<Vec<(Label, bool)>, CatalogError> {
         let sql = "SELECT model_id, tag, is_wanted FROM tag_decisions WHERE model_id = ?1 ORDER BY tag";
-        self.all(sql, [model.get()], "tag_decisions", |cells| Ok((cells.name(1)?, cells.flag(2)?)))
+        self.all(sql, [model.get()], "tag_decisions", |cells| Ok((cells.label(1)?, cells.flag(2)?)))
     }
 }
 
@@ -33,12 +33,7 @@ impl Writer<'_> {
     }
 
     /// Adds and takes away tags by hand.
-    pub fn decide_tags(
-        &mut self,
-        model: ModelId,
-        added: &[EntryName],
-        removed: &[EntryName],
-    ) -> Result<(), CatalogError> {
+    pub fn decide_tags(&mut self, model: ModelId, added: &[Label], removed: &[Label]) -> Result<(), CatalogError> {
         let decisions = added.iter().map(|tag| (tag, true)).chain(removed.iter().map(|tag| (tag, false)));
         for (tag, is_wanted) in decisions {
             let sql = "INSERT INTO tag_decisions (model_id, tag, is_wanted) VALUES (?1, ?2, ?3) \
@@ -55,7 +50,7 @@ impl Writer<'_> {
     }
 
     /// Replaces the automatic tags.
-    pub(super) fn replace_automatic_tags(&mut self, model: ModelId, tags: &[EntryName]) -> Answer<()> {
+    pub(super) fn replace_automatic_tags(&mut self, model: ModelId, tags: &[Label]) -> Answer<()> {
         self.run("DELETE FROM automatic_tags WHERE model_id = ?1", [model.get()])?;
         for tag in tags {
             let sql = "INSERT INTO automatic_tags (model_id, tag) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
@@ -65,17 +60,17 @@ impl Writer<'_> {
     }
 
     /// The tags that are to be shown: the automatic ones as far as nobody decided otherwise.
-    pub(super) fn wanted_tags(&self, model: ModelId) -> Answer<Vec<EntryName>> {
+    pub(super) fn wanted_tags(&self, model: ModelId) -> Answer<Vec<Label>> {
         let sql = "SELECT model_id, tag FROM automatic_tags WHERE model_id = ?1 AND tag NOT IN \
             (SELECT tag FROM tag_decisions WHERE model_id = ?1 AND is_wanted = 0) \
             UNION SELECT model_id, tag FROM tag_decisions WHERE model_id = ?1 AND is_wanted = 1 ORDER BY tag";
-        self.all(sql, [model.get()], "tags", |cells| cells.name(1))
+        self.all(sql, [model.get()], "tags", |cells| cells.label(1))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{Store, add, name, read, store, verdict, write};
+    use super::super::fixture::{Store, add, label, read, store, verdict, write};
     use super::*;
     use crate::base::{BaseModel, ModelType};
 
@@ -108,14 +103,14 @@ mod tests {
         let (_, model) = write(&catalog, |writer| add(writer, 1));
         let tags = |expected: &[&str]| {
             let row = read(&catalog, |reader| reader.model(model)).expect("there");
-            assert_eq!(row.tags.iter().map(EntryName::as_str).collect::<Vec<_>>(), expected);
+            assert_eq!(row.tags.iter().map(Label::as_str).collect::<Vec<_>>(), expected);
         };
         tags(&["anime", "style"]);
-        write(&catalog, |writer| writer.decide_tags(model, &[name("mine")], &[name("anime")]));
+        write(&catalog, |writer| writer.decide_tags(model, &[label("mine")], &[label("anime")]));
         tags(&["mine", "style"]);
-        write(&catalog, |writer| writer.set_tags(model, &[name("anime"), name("new")]));
+        write(&catalog, |writer| writer.set_tags(model, &[label("anime"), label("new")]));
         tags(&["mine", "new"]);
-        write(&catalog, |writer| writer.decide_tags(model, &[name("anime")], &[name("mine")]));
+        write(&catalog, |writer| writer.decide_tags(model, &[label("anime")], &[label("mine")]));
         tags(&["anime", "new"]);
         write(&catalog, |writer| writer.forget_tag_decisions(model));
         tags(&["anime", "new"]);

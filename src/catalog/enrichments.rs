@@ -5,7 +5,7 @@
 
 use super::cells::{Answer, Cells};
 use super::{AnswerRow, CatalogError, ModelRow, Reader, Writer};
-use crate::base::{BlobId, EntryName, ModelId};
+use crate::base::{BlobId, Label, ModelId};
 use crate::tree::Source;
 use flate2::Compression;
 use flate2::read::ZlibDecoder;
@@ -130,14 +130,14 @@ impl Writer<'_> {
     pub fn set_about(
         &mut self,
         model: &ModelRow,
-        creator: Option<&EntryName>,
+        creator: Option<&Label>,
         license: Option<&str>,
     ) -> Result<(), CatalogError> {
         if model.creator.as_ref() == creator && model.license.as_deref() == license {
             return Ok(());
         }
         let sql = "UPDATE models SET creator = ?2, license = ?3 WHERE id = ?1";
-        let values = params![model.id.get(), creator.map(EntryName::as_str), license];
+        let values = params![model.id.get(), creator.map(Label::as_str), license];
         self.run_on("models", model.id.get(), sql, values)?;
         self.mark_changed(model.id)
     }
@@ -151,7 +151,7 @@ fn packed(answer: &str) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{Store, add, at, name, read, store, write};
+    use super::super::fixture::{Store, add, at, label, read, store, write};
     use super::*;
     use crate::query::Query;
 
@@ -195,7 +195,7 @@ mod tests {
             writer.set_facts(model, "civitai", &[pair("name", "Moonlit"), pair("description", "old words")])?;
             writer.set_facts(model, "civitai", &[pair("description", "walrus parade"), pair("name", "Sunlit")])?;
             let row = writer.model(model)?.expect("there");
-            writer.set_about(&row, Some(&name("painter")), Some("mit"))
+            writer.set_about(&row, Some(&label("painter")), Some("mit"))
         });
         let facts = read(&catalog, |reader| reader.facts(model, "civitai"));
         assert_eq!(facts, [pair("description", "walrus parade"), pair("name", "Sunlit")]);

@@ -2,7 +2,8 @@
 
 use super::{Catalog, CatalogError, FileMark, HashRow, NewBlob, NewBundle, NewModel, Reader, Writer};
 use crate::base::{
-    BaseModel, BlobId, BlobState, Digest, EntryName, ModelId, ModelType, RelativePath, RepoId, Revision, Timestamp,
+    BaseModel, BlobId, BlobState, Digest, EntryName, Label, ModelId, ModelType, RelativePath, RepoId, Revision,
+    Timestamp,
 };
 use crate::classify::{Method, Reason, Verdict};
 use crate::tree::{BundleFile, HubRepo, Snapshot, Source};
@@ -54,6 +55,10 @@ pub fn plan_of(store: &Store, sql: &str) -> Vec<String> {
 
 pub fn name(text: &str) -> EntryName {
     EntryName::new(text).expect("a valid name")
+}
+
+pub fn label(text: &str) -> Label {
+    Label::new(text).expect("a valid label")
 }
 
 pub fn path(text: &str) -> RelativePath {
@@ -127,9 +132,9 @@ pub fn new_model(blob: BlobId, text: &str) -> NewModel {
         tensor_count: Some(17),
         folders: vec!["models".to_owned(), "Lora".to_owned()],
         source: Source::Local,
-        creator: Some(name("Ana")),
+        creator: Some(label("Ana")),
         license: Some("mit".to_owned()),
-        tags: vec![name("style"), name("anime")],
+        tags: vec![label("style"), label("anime")],
         added: at(0),
     }
 }

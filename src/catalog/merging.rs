@@ -110,7 +110,9 @@ impl Writer<'_> {
 #[cfg(test)]
 mod tests {
     use super::super::OriginRow;
-    use super::super::fixture::{Store, name, new_blob, new_model, path, read, remote_blob, snapshot, store, write};
+    use super::super::fixture::{
+        Store, label, name, new_blob, new_model, path, read, remote_blob, snapshot, store, write,
+    };
     use super::*;
     use crate::base::ModelType;
     use crate::tree::Source;
@@ -215,11 +217,11 @@ mod tests {
             writer.add_origin(from, &place("org/one"))?;
             let goes = writer.add_model(&new_model(from, "one.safetensors"))?;
             writer.set_manual(goes, &Manual { model_type: Some(ModelType::Vae), base: None })?;
-            writer.decide_tags(goes, &[name("mine")], &[name("style")])?;
+            writer.decide_tags(goes, &[label("mine")], &[label("style")])?;
             writer.choose_home(goes, &path("comfyui/vae"), &name("chosen.safetensors"), None)?;
             let into = writer.add_blob(&new_blob(2))?;
             let stays = writer.add_model(&new_model(into, "two.safetensors"))?;
-            writer.decide_tags(stays, &[name("style")], &[])?;
+            writer.decide_tags(stays, &[label("style")], &[])?;
             Ok((from, into, stays))
         });
         let before = snapshot(&catalog);
@@ -227,7 +229,7 @@ mod tests {
         let (row, origins) = read(&catalog, |reader| Ok((reader.model(stays)?, reader.origins(into)?)));
         let row = row.expect("it stays");
         assert_eq!((row.model_type, row.method.as_str(), row.sub_type), (ModelType::Vae, "manual", None));
-        assert_eq!(row.tags, [name("anime"), name("mine"), name("style")]);
+        assert_eq!(row.tags, [label("anime"), label("mine"), label("style")]);
         assert_eq!(origins, [place("org/one")]);
         let delta = read(&catalog, |reader| reader.delta_since(before.revision));
         assert!(delta.blobs.iter().any(|blob| blob.id == into), "its places are others now");

@@ -8,7 +8,7 @@ use super::contents::{BLOB_COLUMNS, read_blob};
 use super::reader::no_such_row;
 use super::snapshot::occupant_columns;
 use super::{BlobRow, CatalogError, Manual, ModelRow, NewModel, Reader, Writer};
-use crate::base::{BlobId, EntryName, ModelId, ModelType};
+use crate::base::{BlobId, EntryName, Label, ModelId, ModelType};
 use crate::classify::{Method, Verdict};
 use crate::tree::{Occupant, Source, SourceSet};
 use rusqlite::{Params, params};
@@ -40,7 +40,7 @@ fn read_model(cells: Cells<'_>) -> Answer<ModelRow> {
         confidence: cells.real(11)? as f32,
         method: cells.text(12)?.to_owned(),
         folders: cells.list(13)?,
-        creator: cells.optional(14, EntryName::new)?,
+        creator: cells.optional(14, Label::new)?,
         license: cells.optional_string(15)?,
         tags: Vec::new(),
         trigger_words: cells.list(16)?,
@@ -115,7 +115,7 @@ impl Reader<'_> {
                 current = rows.next();
             }
             if let Some(model) = current.as_mut().filter(|model| model.id.get() == owner) {
-                model.tags.push(cells.name(1)?);
+                model.tags.push(cells.label(1)?);
             }
             Ok(())
         })?;
@@ -198,7 +198,7 @@ impl Writer<'_> {
             model.tensor_count.map(|count| signed(count, "the number of tensors")).transpose()?,
             write_list(&model.folders),
             write_sources(sources),
-            model.creator.as_ref().map(EntryName::as_str),
+            model.creator.as_ref().map(Label::as_str),
             model.license,
             model.added.unix_ns(),
             self.now().unix_ns(),
@@ -257,7 +257,7 @@ impl Writer<'_> {
     }
 
     /// Replaces the automatic tags; those a person added or took away stay so.
-    pub fn set_tags(&mut self, model: ModelId, tags: &[EntryName]) -> Result<(), CatalogError> {
+    pub fn set_tags(&mut self, model: ModelId, tags: &[Label]) -> Result<(), CatalogError> {
         self.replace_automatic_tags(model, tags)?;
         self.show_tags(model)
     }
@@ -272,7 +272,7 @@ impl Writer<'_> {
         self.mark_changed(model)
     }
 
-    fn replace_tags(&mut self, model: ModelId, tags: &[EntryName]) -> Answer<()> {
+    fn replace_tags(&mut self, model: ModelId, tags: &[Label]) -> Answer<()> {
         self.run("DELETE FROM tags WHERE model_id = ?1", [model.get()])?;
         for tag in tags {
             let sql = "INSERT INTO tags (model_id, tag) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
@@ -343,7 +343,7 @@ impl Writer<'_> {
 #[cfg(test)]
 mod tests {
     use super::super::fixture::{
-        Store, add, at, digest, hashes, name, new_blob, new_model, read, snapshot, store, verdict, write,
+        Store, add, at, digest, hashes, label, new_blob, new_model, read, snapshot, store, verdict, write,
     };
     use super::*;
     use crate::base::FaultKind;
@@ -373,7 +373,7 @@ mod tests {
             folders: new.folders,
             creator: new.creator,
             license: new.license,
-            tags: vec![name("anime"), name("style")],
+            tags: vec![label("anime"), label("style")],
             trigger_words: new.verdict.trigger_words,
             added: at(0),
             deleted: false,
@@ -392,14 +392,14 @@ mod tests {
         let ids = write(&catalog, |writer| (1..=4).map(|number| add(writer, number)).collect::<Result<Vec<_>, _>>());
         write(&catalog, |writer| {
             writer.set_tags(ids[0].1, &[])?;
-            writer.set_tags(ids[2].1, &[name("b"), name("a"), name("b")])
+            writer.set_tags(ids[2].1, &[label("b"), label("a"), label("b")])
         });
         let (page, all) = read(&catalog, |reader| {
             let page = reader.models_after(Some(ids[0].1), 2)?;
             Ok((page, reader.models_after(None, 100)?))
         });
         let tags = |rows: &[(ModelRow, BlobRow)]| -> Vec<String> {
-            let words = |tags: &[EntryName]| tags.iter().map(EntryName::as_str).collect::<Vec<_>>().join(",");
+            let words = |tags: &[Label]| tags.iter().map(Label::as_str).collect::<Vec<_>>().join(",");
             rows.iter().map(|(model, _)| words(&model.tags)).collect()
         };
         assert_eq!(tags(&page), ["anime,style", "a,b"]);

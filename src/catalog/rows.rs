@@ -1,7 +1,7 @@
 //! Rows as the rest of the program sees them: checked values, never SQL types.
 
 use crate::base::{
-    BaseModel, BlobId, BlobState, BundleId, Digest, EntryName, ModelId, ModelType, Revision, Safety, Timestamp,
+    BaseModel, BlobId, BlobState, BundleId, Digest, EntryName, Label, ModelId, ModelType, Revision, Safety, Timestamp,
 };
 use crate::classify::Verdict;
 use crate::tree::{BundleFile, HubRepo, Source};
@@ -91,9 +91,9 @@ pub struct NewModel {
     /// Folder names it came from, outermost first: evidence for classifying it again.
     pub folders: Vec<String>,
     pub source: Source,
-    pub creator: Option<EntryName>,
+    pub creator: Option<Label>,
     pub license: Option<String>,
-    pub tags: Vec<EntryName>,
+    pub tags: Vec<Label>,
     pub added: Timestamp,
 }
 
@@ -115,9 +115,9 @@ pub struct ModelRow {
     /// A word of `classify::Method`.
     pub method: String,
     pub folders: Vec<String>,
-    pub creator: Option<EntryName>,
+    pub creator: Option<Label>,
     pub license: Option<String>,
-    pub tags: Vec<EntryName>,
+    pub tags: Vec<Label>,
     pub trigger_words: Vec<String>,
     pub added: Timestamp,
     pub deleted: bool,

@@ -3,7 +3,7 @@
 use super::fixture::{Store, add, digest, new_blob, new_model, read, store, verdict, write};
 use super::ordered::Effort;
 use super::{BlobRow, ModelRow, NewBlob, NewModel, OriginRow, Reader, Writer};
-use crate::base::{BlobState, EntryName, ModelId, ModelType, Timestamp};
+use crate::base::{BlobState, EntryName, Label, ModelId, ModelType, Timestamp};
 use crate::classify::Verdict;
 use crate::query::{Expression, Field, Key, Query, Sort, Subject, matches, matches_by_name};
 use crate::tree::{self, BlobEntry, ModelEntry, Source, SourceSet, Target};
@@ -44,9 +44,9 @@ impl Candidate<'_> {
 impl Subject for Candidate<'_> {
     fn texts(&self) -> Vec<&str> {
         let mut texts = vec![self.model.name.as_str()];
-        texts.extend(self.model.tags.iter().map(EntryName::as_str));
+        texts.extend(self.model.tags.iter().map(Label::as_str));
         texts.extend(self.model.trigger_words.iter().chain(self.descriptions).map(String::as_str));
-        texts.extend(self.model.creator.iter().map(EntryName::as_str));
+        texts.extend(self.model.creator.iter().map(Label::as_str));
         texts
     }
 
@@ -119,7 +119,14 @@ fn a_name() -> impl Strategy<Value = EntryName> {
         .prop_filter_map("a valid name", |(stem, suffix)| EntryName::new(&format!("{stem}{suffix}")).ok())
 }
 
-type Facts = (EntryName, ModelType, Option<&'static str>, u64, i64, Vec<EntryName>, Option<EntryName>, String);
+/// A creator or a tag: also one that is no name.
+fn a_label() -> impl Strategy<Value = Label> {
+    let between = prop::sample::select(vec!["", "/", "\n", "\0", "%2F"]);
+    (words(3), between, words(3))
+        .prop_filter_map("short enough", |(one, between, other)| Label::new(&format!("{one}{between}{other}")).ok())
+}
+
+type Facts = (EntryName, ModelType, Option<&'static str>, u64, i64, Vec<Label>, Option<Label>, String);
 
 fn facts() -> impl Strategy<Value = Facts> {
     let types = [ModelType::Lora, ModelType::Checkpoint, ModelType::Vae, ModelType::Unknown, ModelType::FaceSwap];
@@ -129,8 +136,8 @@ fn facts() -> impl Strategy<Value = Facts> {
         prop::option::of(prop::sample::select(BASES)),
         0..5_u64,
         0..4_i64,
-        prop::collection::vec(a_name(), 0..3),
-        prop::option::of(a_name()),
+        prop::collection::vec(a_label(), 0..3),
+        prop::option::of(a_label()),
         words(3),
     )
 }
@@ -138,7 +145,7 @@ fn facts() -> impl Strategy<Value = Facts> {
 #[derive(Clone, Debug)]
 enum Change {
     Delete(usize),
-    Tags(usize, Vec<EntryName>),
+    Tags(usize, Vec<Label>),
     State(usize, BlobState),
     Origin(usize, Source),
     Description(usize, String),
@@ -148,7 +155,7 @@ fn change() -> impl Strategy<Value = Change> {
     let at = 0..12_usize;
     prop_oneof![
         at.clone().prop_map(Change::Delete),
-        (at.clone(), prop::collection::vec(a_name(), 0..3)).prop_map(|(at, tags)| Change::Tags(at, tags)),
+        (at.clone(), prop::collection::vec(a_label(), 0..3)).prop_map(|(at, tags)| Change::Tags(at, tags)),
         (at.clone(), prop::sample::select(BlobState::ALL)).prop_map(|(at, state)| Change::State(at, state)),
         (at.clone(), prop::sample::select(&Source::ALL[..])).prop_map(|(at, source)| Change::Origin(at, source)),
         (at, words(3)).prop_map(|(at, text)| Change::Description(at, text)),

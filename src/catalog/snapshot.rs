@@ -9,10 +9,10 @@ use super::homes::HOMES;
 use super::reader::no_such_row;
 use super::{CatalogError, Reader};
 use crate::base::{
-    BaseModel, BlobId, BundleId, DirectoryId, EntryName, ModelId, NameError, RelativePath, RepoId, Timestamp, WordError,
+    BaseModel, BlobId, BundleId, DirectoryId, Label, LabelError, ModelId, RelativePath, RepoId, Timestamp, WordError,
 };
 use crate::tree::{
-    BlobEntry, BundleEntry, BundleFile, Delta, DirectoryEntry, Handout, HubRepo, ModelEntry, Occupant, Placement,
+    self, BlobEntry, BundleEntry, BundleFile, Delta, DirectoryEntry, Handout, HubRepo, ModelEntry, Occupant, Placement,
     Snapshot,
 };
 use rusqlite::Params;
@@ -23,7 +23,7 @@ use std::sync::Arc;
 /// `safety` is empty where no header was read.
 const BLOB: &str = "SELECT id, sha256, size, state, mtime_ns, name, \
     ifnull(safety, 'safe') <> 'safe' AND trusted = 0 FROM blobs";
-const MODEL: &str = "SELECT id, blob_id, filename, primary_type, base, sources, creator FROM models";
+const MODEL: &str = "SELECT id, blob_id, filename, primary_type, base, sources, creator, format FROM models";
 const BUNDLE: &str = "SELECT id, name, in_views, primary_type, base, sources, hub_source, repo, directory_name, \
     mtime_ns FROM bundles";
 const DIRECTORY: &str = "SELECT id, path, mtime_ns, bundle_id FROM directories";
@@ -34,20 +34,20 @@ const PLACEMENT: &str = "SELECT placements.directory_id, directories.path, occup
 /// Words that repeat in many rows, each kept once.
 #[derive(Default)]
 struct Words {
-    names: HashSet<EntryName>,
+    labels: HashSet<Label>,
     bases: HashMap<Box<str>, BaseModel>,
-    no_tags: Arc<[EntryName]>,
+    no_tags: Arc<[Label]>,
     no_homes: Arc<[RelativePath]>,
 }
 
 impl Words {
-    fn name(&mut self, text: &str) -> Result<EntryName, NameError> {
-        if let Some(known) = self.names.get(text) {
+    fn label(&mut self, text: &str) -> Result<Label, LabelError> {
+        if let Some(known) = self.labels.get(text) {
             return Ok(known.clone());
         }
-        let name = EntryName::new(text)?;
-        self.names.insert(name.clone());
-        Ok(name)
+        let label = Label::new(text)?;
+        self.labels.insert(label.clone());
+        Ok(label)
     }
 
     fn base(&mut self, text: &str) -> Result<BaseModel, WordError> {
@@ -59,7 +59,7 @@ impl Words {
         Ok(base)
     }
 
-    fn tags(&self, tags: Vec<EntryName>) -> Arc<[EntryName]> {
+    fn tags(&self, tags: Vec<Label>) -> Arc<[Label]> {
         if tags.is_empty() { self.no_tags.clone() } else { tags.into() }
     }
 
@@ -172,7 +172,7 @@ impl Reader<'_> {
     }
 
     fn live_models(&self, words: &mut Words) -> Answer<Vec<ModelEntry>> {
-        let tag = |cells: Cells<'_>| Ok((cells.integer(0)?, cells.parsed(1, |text| words.name(text))?));
+        let tag = |cells: Cells<'_>| Ok((cells.integer(0)?, cells.parsed(1, |text| words.label(text))?));
         let tags = self.all("SELECT model_id, tag FROM tags ORDER BY model_id, tag", [], "tags", tag)?;
         let mut tags = tags.into_iter().peekable();
         let home = |cells: Cells<'_>| Ok((cells.integer(0)?, cells.relative_path(1)?));
@@ -193,9 +193,9 @@ impl Reader<'_> {
     }
 
     /// The tags of one model, in byte order.
-    pub(super) fn tags_of(&self, model: i64) -> Answer<Vec<EntryName>> {
+    pub(super) fn tags_of(&self, model: i64) -> Answer<Vec<Label>> {
         let sql = "SELECT model_id, tag FROM tags WHERE model_id = ?1 ORDER BY tag";
-        self.all(sql, [model], "tags", |cells| cells.name(1))
+        self.all(sql, [model], "tags", |cells| cells.label(1))
     }
 
     fn live_bundles(&self) -> Answer<Vec<BundleEntry>> {
@@ -249,12 +249,8 @@ fn rows_of<T>(rows: &mut Peekable<std::vec::IntoIter<(i64, T)>>, key: i64) -> Ve
     std::iter::from_fn(|| rows.next_if(|(owner, _)| *owner == key)).map(|(_, row)| row).collect()
 }
 
-fn read_model(
-    cells: Cells<'_>,
-    words: &mut Words,
-    tags: Vec<EntryName>,
-    homes: Vec<RelativePath>,
-) -> Answer<ModelEntry> {
+fn read_model(cells: Cells<'_>, words: &mut Words, tags: Vec<Label>, homes: Vec<RelativePath>) -> Answer<ModelEntry> {
+    let filename = cells.text(2)?;
     Ok(ModelEntry {
         id: ModelId::new(cells.integer(0)?),
         blob: BlobId::new(cells.integer(1)?),
@@ -262,7 +258,8 @@ fn read_model(
         model_type: cells.model_type(3)?,
         base: cells.optional(4, |text| words.base(text))?,
         sources: cells.sources(5)?,
-        creator: cells.optional(6, |text| words.name(text))?,
+        creator: cells.optional(6, |text| words.label(text))?,
+        format: cells.parsed(7, |format| words.label(&tree::format_word(format, filename)))?,
         tags: words.tags(tags),
         also: words.homes(homes),
     })
@@ -449,7 +446,7 @@ mod tests {
     }
 
     fn change_model(step: &Step, writer: &mut Writer<'_>, made: &Made) -> Answer<()> {
-        let tags = [name("a"), name("b"), name("c")];
+        let tags = ["a", "b/c", "c"].map(|tag| Label::new(tag).expect("a label"));
         match step {
             Step::Tags(at, count) => {
                 pick(&made.models, *at).map_or(Ok(()), |model| writer.set_tags(model, &tags[..usize::from(*count)]))

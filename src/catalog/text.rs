@@ -187,7 +187,7 @@ impl Writer<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{Store, add, name, read, store, verdict, write};
+    use super::super::fixture::{Store, add, label, read, store, verdict, write};
     use crate::base::ModelType;
     use crate::classify::Verdict;
     use crate::query::Query;
@@ -196,7 +196,7 @@ mod tests {
     fn the_index_follows_the_tables() {
         let Store { catalog, folder: _folder } = store();
         let (_, model) = write(&catalog, |writer| add(writer, 7));
-        write(&catalog, |writer| writer.set_tags(model, &[name("anime"), name("Ära")]));
+        write(&catalog, |writer| writer.set_tags(model, &[label("anime"), label("Ära")]));
         let finds = |text: &str| {
             let query = Query::parse(text).expect(text);
             !read(&catalog, |reader| reader.search(&query, 10)).is_empty()
@@ -231,7 +231,7 @@ mod tests {
         }
         let quiet = Verdict { trigger_words: Vec::new(), ..verdict(ModelType::Lora, None) };
         write(&catalog, |writer| {
-            writer.set_tags(model, &[name("landscape")])?;
+            writer.set_tags(model, &[label("landscape")])?;
             writer.set_verdict(model, &quiet)
         });
         for (text, expected) in [("anime", false), ("stripe", false), ("landscape", true), ("\"model 7\"", true)] {

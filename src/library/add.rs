@@ -12,7 +12,7 @@ use super::probe::probe;
 use super::shelf::Shelf;
 use super::{AddSummary, Gate, Library, LibraryError, Refusal, enrich_facts};
 use crate::base::{
-    BlobId, BlobState, BundleId, EntryName, Fault, FaultKind, Locator, ModelType, RelativePath, Timestamp,
+    BlobId, BlobState, BundleId, EntryName, Fault, FaultKind, Label, Locator, ModelType, RelativePath, Timestamp,
 };
 use crate::catalog::{BlobRow, CatalogError, NewBlob, NewBundle, Writer};
 use crate::classify::{Evidence, Rules, Verdict, classify, safety};
@@ -393,7 +393,7 @@ impl Registration<'_> {
             tensor_count: header.map(|header| header.tensors.len() as u64),
             folders: &folders,
             source: self.listing.source,
-            creator: about.creator.as_deref().and_then(|creator| EntryName::new(creator).ok()),
+            creator: about.creator.as_deref().and_then(|creator| Label::new(creator).ok()),
             license: about.license.as_deref(),
             tags: &enrich_facts::tag_names(&about.tags),
         };

@@ -5,7 +5,7 @@
 
 use super::shelf::Shelf;
 use super::{Library, LibraryError, TagSummary, judging, reference};
-use crate::base::{BaseModel, EntryName, ModelId, ModelType};
+use crate::base::{BaseModel, Label, ModelId, ModelType};
 use crate::catalog::{CatalogError, Manual, Writer};
 use crate::classify::Rules;
 
@@ -113,7 +113,7 @@ pub(super) fn tag(library: &Library, reference: &str, changes: &[String]) -> Res
 /// Exactly these tags by hand, or the automatic ones again.
 pub(super) fn set_tags(library: &Library, model: ModelId, text: Option<&str>) -> Result<(), LibraryError> {
     let words = text.unwrap_or_default().split(',').map(str::trim).filter(|word| !word.is_empty());
-    let wanted: Vec<EntryName> = words.map(parse_tag).collect::<Result<_, _>>()?;
+    let wanted: Vec<Label> = words.map(parse_tag).collect::<Result<_, _>>()?;
     if wanted.len() > TAGS_MAX {
         return Err(bad_word(&format!("{} tags", wanted.len()), &format!("write at most {TAGS_MAX}")));
     }
@@ -122,7 +122,7 @@ pub(super) fn set_tags(library: &Library, model: ModelId, text: Option<&str>) ->
         retag(w, model, |w| match text {
             None => w.forget_tag_decisions(model),
             Some(_) => {
-                let removed: Vec<EntryName> = row.tags.iter().filter(|tag| !wanted.contains(tag)).cloned().collect();
+                let removed: Vec<Label> = row.tags.iter().filter(|tag| !wanted.contains(tag)).cloned().collect();
                 w.decide_tags(model, &wanted, &removed)
             }
         })?;
@@ -130,9 +130,9 @@ pub(super) fn set_tags(library: &Library, model: ModelId, text: Option<&str>) ->
     })
 }
 
-fn parse_tag(word: &str) -> Result<EntryName, LibraryError> {
-    let name = EntryName::new(word).ok().filter(|name| !name.as_str().contains(','));
-    name.ok_or_else(|| bad_word(word, "a tag is a name without `/` and `,`, because it becomes a folder"))
+fn parse_tag(word: &str) -> Result<Label, LibraryError> {
+    let label = Label::new(word).ok().filter(|label| !label.as_str().contains(','));
+    label.ok_or_else(|| bad_word(word, "a tag is a text without `,`, and short enough for the name of a folder"))
 }
 
 /// Changes tags; the folders under `by/tag` follow.

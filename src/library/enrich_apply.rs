@@ -9,7 +9,7 @@ use super::live_rules::CurrentRules;
 use super::models::lines_of;
 use super::shelf::Shelf;
 use super::{Library, judging};
-use crate::base::EntryName;
+use crate::base::Label;
 use crate::catalog::{CatalogError, ModelRow, Writer};
 use crate::hub::{HubOptions, Published};
 use crate::tree::Source;
@@ -121,8 +121,8 @@ fn set_about(w: &mut Writer<'_>, row: &ModelRow, old: &[Fact], new: &[Fact]) -> 
         let is_ours = current.is_none() || current == facts::text(old, key);
         facts::text(new, key).filter(|_| is_ours).or(current).map(str::to_owned)
     };
-    let creator = chosen(row.creator.as_ref().map(EntryName::as_str), facts::CREATOR);
-    let creator = creator.and_then(|creator| EntryName::new(&creator).ok()).or_else(|| row.creator.clone());
+    let creator = chosen(row.creator.as_ref().map(Label::as_str), facts::CREATOR);
+    let creator = creator.and_then(|creator| Label::new(&creator).ok()).or_else(|| row.creator.clone());
     w.set_about(row, creator.as_ref(), chosen(row.license.as_deref(), facts::LICENSE).as_deref())
 }
 

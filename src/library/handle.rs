@@ -11,7 +11,7 @@ use super::{
 };
 use super::{
     add, apps, checks, contents, danger, decisions, details, enrich, explaining, gateway, hashing, import, judging,
-    listing, removal, stats, verify,
+    listing, removal, shelf, stats, verify,
 };
 use crate::base::{BlobId, Clock, Timestamp};
 use crate::catalog::Catalog;
@@ -65,6 +65,7 @@ impl Library {
     pub fn open(options: LibraryOptions, clock: Arc<dyn Clock>) -> Result<Self, LibraryError> {
         let store = Store::open(&options.store_root)?;
         let catalog = Catalog::open(store.root())?;
+        shelf::bring_up_to_date(&catalog, clock.now())?;
         danger::bring_up_to_date(&catalog, clock.now())?;
         let rules = LiveRules::open(&catalog, options.confidence_min)?;
         Ok(Self { parts: Arc::new(Parts { store, catalog, options, clock, rules }) })

@@ -3,7 +3,7 @@
 //! Invariant: a verdict, its reasons and the places where the model is shown change together.
 
 use super::shelf::Shelf;
-use crate::base::{BaseModel, BlobId, EntryName, ModelId, ModelType};
+use crate::base::{BaseModel, BlobId, EntryName, Label, ModelId, ModelType};
 use crate::catalog::{CatalogError, ModelRow, NewModel, Writer};
 use crate::classify::{Method, Reason, Verdict};
 use crate::tree::Source;
@@ -18,9 +18,9 @@ pub(super) struct NewFacts<'a> {
     pub tensor_count: Option<u64>,
     pub folders: &'a [String],
     pub source: Source,
-    pub creator: Option<EntryName>,
+    pub creator: Option<Label>,
     pub license: Option<&'a str>,
-    pub tags: &'a [EntryName],
+    pub tags: &'a [Label],
 }
 
 /// The model of this content, made and placed when there is none. One that is in the trash comes back; one that was

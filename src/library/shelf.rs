@@ -4,18 +4,40 @@
 //! time exactly when its own listing changes, once a transaction; a new directory changes the listing of the one above;
 //! an embeddings root also changes with the folders inside. Not here: which directories show what (`tree::homes_of_*`).
 
-use crate::base::{BlobId, BlobState, BundleId, EntryName, ModelId, ModelType, NAME_BYTES_MAX, RelativePath};
-use crate::catalog::{CatalogError, OriginRow, Writer};
+use crate::base::{
+    BlobId, BlobState, BundleId, EntryName, ModelId, ModelType, NAME_BYTES_MAX, RelativePath, Timestamp,
+};
+use crate::catalog::{Catalog, CatalogError, OriginRow, Writer};
 use crate::tree::{self, FolderMatch, Home, Occupant, Target};
 use std::collections::HashSet;
 
 /// Marked names take more digits with each attempt; by the tenth nothing but a damaged table can still be in the way.
 const NAME_ATTEMPTS_MAX: u32 = 10;
 const STORE_DIRECTORY: &str = "store";
+const BY_DIRECTORY: &str = "by";
+/// The directory that came last to those of every store: one without was written by an older program.
+const NEWEST_DIRECTORY: &str = "by/format";
 
 /// Changes where the bytes of a content are, and everything that shows it.
 pub(super) fn set_blob_state(w: &mut Writer<'_>, blob: BlobId, state: BlobState) -> Result<(), CatalogError> {
     Shelf::begin(w)?.set_blob_state(w, blob, state)
+}
+
+/// What a store that an older program wrote does not show yet: models that have no name below `by/` where this program
+/// looks for them get one.
+pub(super) fn bring_up_to_date(catalog: &Catalog, now: Timestamp) -> Result<(), CatalogError> {
+    let newest = RelativePath::new(NEWEST_DIRECTORY).expect("a literal path is valid");
+    if catalog.read(|r| r.is_plain_directory(&newest))? {
+        return Ok(());
+    }
+    let placed = catalog.write(now, |w| Shelf::begin(w)?.place_by_facts(w));
+    match placed {
+        Err(CatalogError::ReadOnly) => {
+            tracing::warn!("`{NEWEST_DIRECTORY}` is missing: the catalog can only be read");
+            Ok(())
+        }
+        result => result,
+    }
 }
 
 /// The same for many changes in one transaction: remembers what was done already. Good for that transaction alone.
@@ -169,18 +191,28 @@ impl Shelf {
         let Some(target) = self.targets.iter().find(|target| target.name.as_str() == name).cloned() else {
             return Ok(());
         };
-        let target = [target];
-        let is_inside = |home: &Home| home.directory.as_str().strip_prefix(name).is_some_and(|r| r.starts_with('/'));
+        self.place_below(w, name, &[target])?;
+        for entry in w.bundle_entries()? {
+            self.place_bundle(w, entry.id)?;
+        }
+        Ok(())
+    }
+
+    fn place_by_facts(&mut self, w: &mut Writer<'_>) -> Result<(), CatalogError> {
+        self.lay_out(w)?;
+        self.place_below(w, BY_DIRECTORY, &[])
+    }
+
+    /// Gives names to the models that have none in their homes below a directory. What was placed before changes nothing:
+    /// those directories keep their time.
+    fn place_below(&mut self, w: &mut Writer<'_>, top: &str, targets: &[Target]) -> Result<(), CatalogError> {
+        let is_inside = |home: &Home| home.directory.as_str().strip_prefix(top).is_some_and(|r| r.starts_with('/'));
         for (entry, blob) in w.model_entries()? {
-            // What was placed before the application was disabled changes nothing: those directories keep their time.
-            for home in tree::homes_of_model(&entry, &blob, &target).into_iter().filter(is_inside) {
+            for home in tree::homes_of_model(&entry, &blob, targets).into_iter().filter(is_inside) {
                 if w.name_of(&home.directory, Occupant::Model(entry.id))?.is_none() {
                     self.place_at(w, entry.id, &[home])?;
                 }
             }
-        }
-        for entry in w.bundle_entries()? {
-            self.place_bundle(w, entry.id)?;
         }
         Ok(())
     }
@@ -432,6 +464,33 @@ mod tests {
         place.write(|w| Shelf::begin(w)?.lay_out(w));
         assert_eq!(place.times(), before);
         assert!(before.contains_key("comfyui/loras") && before.contains_key("by/state/remote"), "{before:?}");
+    }
+
+    #[test]
+    fn a_store_of_an_older_program_gets_the_directories_that_it_lacks() {
+        let mut place = Place::new();
+        let ids = [1, 2].map(|seed| place.write(|w| model(w, seed, "a.safetensors", ModelType::Lora)));
+        let before = place.times();
+        let older = rusqlite::Connection::open(place._folder.path().join("modelhub.db")).expect("open");
+        older
+            .execute_batch(
+                "DELETE FROM placements WHERE directory_id IN (SELECT id FROM directories WHERE path LIKE 'by/format%');
+                 DELETE FROM directories WHERE path LIKE 'by/format%';",
+            )
+            .expect("as an older program left it");
+        let now = Timestamp::from_unix_ns(1 << 60);
+        bring_up_to_date(&place.catalog, now).expect("brought up to date");
+        let home = RelativePath::new("by/format/safetensors").expect("a path");
+        let name_of = |id: ModelId| {
+            let name = place.catalog.read(|r| r.name_of(&home, Occupant::Model(id)));
+            name.expect("read").expect("placed").as_str().to_owned()
+        };
+        assert_eq!(ids.map(name_of), ["a.safetensors", "a~0202020202.safetensors"]);
+        let after = place.times();
+        let differ: Vec<&String> = after.keys().filter(|path| before.get(*path) != after.get(*path)).collect();
+        assert_eq!(differ, ["by", "by/format", "by/format/safetensors"], "nothing else changed");
+        bring_up_to_date(&place.catalog, Timestamp::from_unix_ns(1 << 61)).expect("nothing to do");
+        assert_eq!(place.times(), after);
     }
 
     #[test]

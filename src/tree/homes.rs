@@ -5,7 +5,8 @@
 
 use super::target::ending;
 use super::{BlobEntry, BundleEntry, FolderMatch, HubRepo, ModelEntry, Source, SourceSet, Target};
-use crate::base::{BaseModel, BlobState, EntryName, ModelType, RelativePath};
+use crate::base::{BaseModel, BlobState, EntryName, Label, ModelType, RelativePath};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 /// Directory of an application for what could not be told.
@@ -14,15 +15,18 @@ pub(super) const UNSORTED: &str = "_unsorted";
 pub(super) const RESERVED_NAMES: [&str; 4] = ["by", "search", "hubs", "store"];
 /// Word under `by/base/` for models without a base.
 const NO_BASE: &str = "unknown";
+/// Word under `by/format/` for what neither its bytes nor its name tell.
+const NO_FORMAT: &str = "unknown";
 
 /// Directories that are there in every store, parents first.
-const STATIC: [&str; 16] = [
+const STATIC: [&str; 17] = [
     "by",
     "by/type",
     "by/base",
     "by/source",
     "by/tag",
     "by/creator",
+    "by/format",
     "by/state",
     "by/state/remote",
     "by/state/partial",
@@ -66,6 +70,7 @@ pub(super) struct SharedFacts<'a> {
     pub ending: &'a str,
     pub sources: SourceSet,
     pub state: BlobState,
+    pub format: &'a Label,
 }
 
 impl<'a> SharedFacts<'a> {
@@ -76,8 +81,19 @@ impl<'a> SharedFacts<'a> {
             ending: ending(model.name.as_str()),
             sources: model.sources,
             state: blob.state,
+            format: &model.format,
         }
     }
+}
+
+/// The word under `by/format/`: what the header says, or else the end of the name.
+pub fn format_word<'a>(known: &'a str, name: &'a str) -> Cow<'a, str> {
+    if !known.is_empty() {
+        return Cow::Borrowed(known);
+    }
+    let suffix = ending(name).rsplit_once('.').map(|(_, suffix)| suffix);
+    let is_word = |suffix: &&str| !suffix.is_empty() && suffix.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    suffix.filter(is_word).map_or(Cow::Borrowed(NO_FORMAT), |suffix| Cow::Owned(suffix.to_ascii_lowercase()))
 }
 
 /// The homes of a model but those of its creator and tags, and those that a person chose.
@@ -99,25 +115,34 @@ pub(super) fn shared_homes(facts: &SharedFacts<'_>, targets: &[Target]) -> Vec<H
     homes.extend(Home::new(&format!("by/base/{}", base.unwrap_or(NO_BASE))));
     homes.extend(facts.sources.iter().filter_map(|source| Home::new(&format!("by/source/{}", source.as_str()))));
     homes.extend(Home::new(&format!("by/state/{}", facts.state)));
+    homes.extend(Home::new(&format!("by/format/{}", facts.format.directory_name())));
     without_repeats(homes)
 }
 
 /// A word of one model that leads to a directory of its own, or such a directory.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum OwnWord<'a> {
-    Creator(&'a EntryName),
-    Tag(&'a EntryName),
+    Creator(&'a Label),
+    Tag(&'a Label),
     Chosen(&'a RelativePath),
 }
 
 impl OwnWord<'_> {
     pub(super) fn directory(self) -> String {
         match self {
-            Self::Creator(creator) => format!("by/creator/{creator}"),
-            Self::Tag(tag) => format!("by/tag/{tag}"),
+            Self::Creator(creator) => format!("by/creator/{}", creator.directory_name()),
+            Self::Tag(tag) => format!("by/tag/{}", tag.directory_name()),
             Self::Chosen(directory) => directory.to_string(),
         }
     }
+}
+
+/// The creator, tag or format that a directory below `by/` stands for.
+pub fn label_of_directory(path: &RelativePath) -> Option<Label> {
+    let names: Vec<EntryName> = path.names().collect();
+    let [by, facet, name] = names.as_slice() else { return None };
+    let is_label = by.as_str() == "by" && matches!(facet.as_str(), "creator" | "tag" | "format");
+    is_label.then(|| Label::of_directory_name(name.as_str()))?
 }
 
 pub(super) fn own_words(model: &ModelEntry) -> impl Iterator<Item = OwnWord<'_>> {
@@ -230,6 +255,10 @@ mod tests {
         EntryName::new(text).expect("valid")
     }
 
+    fn label(text: &str) -> Label {
+        Label::new(text).expect("valid")
+    }
+
     fn path(text: &str) -> RelativePath {
         RelativePath::new(text).expect("valid")
     }
@@ -256,6 +285,7 @@ mod tests {
             base: None,
             sources: SourceSet::default().with(Source::Local),
             creator: None,
+            format: label("safetensors"),
             tags: [].into(),
             also: [].into(),
         }
@@ -270,8 +300,8 @@ mod tests {
         let mut lora = model("x.safetensors", ModelType::Lora);
         lora.base = Some(BaseModel::parse("wan2.1-t2v-14b").expect("valid"));
         lora.sources = SourceSet::default().with(Source::Civitai).with(Source::Local);
-        lora.creator = Some(name("ann"));
-        lora.tags = [name("anime"), name("anime"), name("old")].into();
+        lora.creator = Some(label("ann/bob"));
+        lora.tags = [label("anime"), label("anime"), label(".old")].into();
         lora.also = [path("comfyui/loras"), path("comfyui/vae")].into();
         let homes = homes_of_model(&lora, &blob(BlobState::Partial), &builtin_targets());
         let expected = [
@@ -285,13 +315,40 @@ mod tests {
             "by/source/local",
             "by/source/civitai",
             "by/state/partial",
-            "by/creator/ann",
+            "by/format/safetensors",
+            "by/creator/ann%2Fbob",
             "by/tag/anime",
-            "by/tag/old",
+            "by/tag/%2Eold",
             "comfyui/vae",
         ];
         assert_eq!(directories(&homes), expected);
         assert_eq!((homes[0].matching, homes[1].matching), (FolderMatch::Relative, FolderMatch::Stem));
+    }
+
+    #[test]
+    fn a_directory_leads_back_to_its_label() {
+        for text in ["ann/bob", "..", "100%", "%2F", "a\nb"] {
+            for word in [OwnWord::Creator(&label(text)), OwnWord::Tag(&label(text))] {
+                assert_eq!(label_of_directory(&path(&word.directory())), Some(label(text)), "{text:?}");
+            }
+        }
+        for other in ["by", "by/tag", "by/type/lora", "comfyui/tag/x", "by/tag/%41", "by/tag/x/y"] {
+            assert_eq!(label_of_directory(&path(other)), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_format_is_what_the_header_says_or_the_name() {
+        for (known, name, expected) in [
+            ("torch-zip", "x.ckpt", "torch-zip"),
+            ("", "x.v2.SafeTensors", "safetensors"),
+            ("", "x", "unknown"),
+            ("", "x.", "unknown"),
+            ("", ".ckpt", "unknown"),
+            ("", "x.a b", "unknown"),
+        ] {
+            assert_eq!(format_word(known, name), expected, "{name}");
+        }
     }
 
     #[test]
@@ -300,7 +357,14 @@ mod tests {
         let unsorted = homes.iter().filter(|home| home.directory.as_str().ends_with("/_unsorted")).count();
         assert_eq!(unsorted, builtin_targets().iter().filter(|target| target.enabled).count());
         let homes = homes_of_model(&model("x.sft", ModelType::Vae), &blob(BlobState::Remote), &builtin_targets());
-        let expected = ["comfyui/vae", "by/type/vae", "by/base/unknown", "by/source/local", "by/state/remote"];
+        let expected = [
+            "comfyui/vae",
+            "by/type/vae",
+            "by/base/unknown",
+            "by/source/local",
+            "by/state/remote",
+            "by/format/safetensors",
+        ];
         assert_eq!(directories(&homes), expected);
     }
 

@@ -3,8 +3,8 @@
 //! Invariant: plain data, already checked. Cost: a tree keeps one of each per row, so they stay small.
 
 use crate::base::{
-    BaseModel, BlobId, BlobState, BundleId, Digest, DirectoryId, EntryName, ModelId, ModelType, RelativePath, RepoId,
-    Timestamp,
+    BaseModel, BlobId, BlobState, BundleId, Digest, DirectoryId, EntryName, Label, ModelId, ModelType, RelativePath,
+    RepoId, Timestamp,
 };
 use std::sync::Arc;
 
@@ -91,8 +91,10 @@ pub struct ModelEntry {
     pub model_type: ModelType,
     pub base: Option<BaseModel>,
     pub sources: SourceSet,
-    pub creator: Option<EntryName>,
-    pub tags: Arc<[EntryName]>,
+    pub creator: Option<Label>,
+    pub tags: Arc<[Label]>,
+    /// As `format_word` says it.
+    pub format: Label,
     /// Directories that a person put it in, beside those that follow from the rest.
     pub also: Arc<[RelativePath]>,
 }

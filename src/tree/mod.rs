@@ -22,8 +22,8 @@ mod tests;
 mod view;
 
 pub use homes::{
-    Home, bundle_directories, default_bundle_name, directory_of_repo, homes_of_bundle, homes_of_model,
-    static_directories, target_directories,
+    Home, bundle_directories, default_bundle_name, directory_of_repo, format_word, homes_of_bundle, homes_of_model,
+    label_of_directory, static_directories, target_directories,
 };
 pub use input::{
     BlobEntry, BundleEntry, BundleFile, Delta, DirectoryEntry, FolderMatch, Handout, HubRepo, ModelEntry, Occupant,

@@ -3,12 +3,16 @@
 use super::reference::Reference;
 use super::*;
 use crate::base::{
-    BaseModel, BlobId, BlobState, BundleId, Digest, DirectoryId, EntryName, InodeNo, ModelId, ModelType, RelativePath,
-    RepoId, Timestamp,
+    BaseModel, BlobId, BlobState, BundleId, Digest, DirectoryId, EntryName, InodeNo, Label, ModelId, ModelType,
+    RelativePath, RepoId, Timestamp,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
+
+fn label(text: &str) -> Label {
+    Label::new(text).expect("valid")
+}
 
 fn name(text: &str) -> EntryName {
     EntryName::new(text).expect("valid")
@@ -147,8 +151,9 @@ fn any_model() -> impl Strategy<Value = ModelEntry> {
             model_type,
             base,
             sources,
-            creator: creator.then(|| name("ann")),
-            tags: tags.into_iter().map(name).collect(),
+            format: label("pt"),
+            creator: creator.then(|| label("ann")),
+            tags: tags.into_iter().map(label).collect(),
             also: also.into_iter().map(path).collect(),
         },
     )
@@ -291,6 +296,7 @@ fn one_model() -> Snapshot {
         base: None,
         sources: SourceSet::default().with(Source::Local),
         creator: None,
+        format: label("pt"),
         tags: [].into(),
         also: [].into(),
     };

@@ -7,7 +7,7 @@ use super::bundles;
 use super::planning::mark_of;
 use super::running::{blob_name, name_of_path};
 use super::work::{HubFile, ModelUse, Task, Use, Work};
-use crate::base::{BlobId, BlobState, EntryName, Fault, Safety, Timestamp};
+use crate::base::{BlobId, BlobState, EntryName, Fault, Label, Safety, Timestamp};
 use crate::catalog::{CatalogError, HashRow, NewBlob, OriginRow, Writer};
 use crate::classify::{self, Verdict};
 use crate::formats::{Header, encode_header};
@@ -418,8 +418,8 @@ pub(super) fn commit_model(
     Ok(())
 }
 
-pub(super) fn creator_of(repo: &str) -> Option<EntryName> {
-    repo.split_once('/').and_then(|(organisation, _)| EntryName::new(organisation).ok())
+pub(super) fn creator_of(repo: &str) -> Option<Label> {
+    repo.split_once('/').and_then(|(organisation, _)| Label::new(organisation).ok())
 }
 
 pub(super) fn hub_origin(hub: &HubFile) -> OriginRow {

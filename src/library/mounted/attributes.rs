@@ -7,15 +7,17 @@ use super::super::{evict, origins};
 use super::Mounted;
 use super::deciding::Decided;
 use super::facts::Known;
-use crate::base::{BlobId, BlobState, Fault, FaultKind, InodeNo};
+use crate::base::{BlobId, BlobState, Fault, FaultKind, InodeNo, Label};
 use crate::catalog::{ModelRow, OriginRow};
 use crate::fetch::{Activity, Progress};
 use crate::hub::HubOptions;
-use crate::tree::{NodeKind, Source};
+use crate::tree::{self, NodeKind, Source};
 use serde_json::json;
 use std::sync::Arc;
 
 const PREFIX: &str = "user.modelfs.";
+/// Of a directory that stands for a creator, a tag or a format: the word itself, which its name may not be able to hold.
+const NAME: &str = "user.modelfs.name";
 const FETCH: &str = "user.modelfs.fetch";
 const PINNED: &str = "user.modelfs.pinned";
 const ORIGIN_URL: &str = "user.xdg.origin.url";
@@ -159,6 +161,9 @@ impl Mounted {
         if let Some(names) = self.query_attribute_names(ino) {
             return names;
         }
+        if self.label_of(ino).is_some() {
+            return vec![NAME.to_owned()];
+        }
         let Some(subject) = self.subject(ino) else { return Vec::new() };
         let there = ATTRIBUTES.iter().filter(|(_, value)| value(&subject).is_some());
         there.map(|(name, _)| (*name).to_owned()).collect()
@@ -168,6 +173,9 @@ impl Mounted {
     pub fn attribute(&self, ino: InodeNo, name: &str) -> Option<Vec<u8>> {
         if let Some(value) = self.query_attribute(ino, name) {
             return Some(value);
+        }
+        if let Some(label) = self.label_of(ino) {
+            return (name == NAME).then(|| label.as_str().into());
         }
         let (_, value) = ATTRIBUTES.iter().find(|(known, _)| *known == name)?;
         value(&self.subject(ino)?).map(String::into_bytes)
@@ -210,6 +218,12 @@ impl Mounted {
     fn set_pinned(&self, blob: BlobId, pinned: bool) -> Result<(), Fault> {
         evict::set_pinned(&self.inner.library, blob, pinned).map_err(|error| error.fault())?;
         self.inner.current.refresh().map_err(|error| error.fault())
+    }
+
+    fn label_of(&self, ino: InodeNo) -> Option<Label> {
+        // Most of what is asked about are files.
+        ino.directory()?;
+        tree::label_of_directory(&self.tree().path_of_directory(ino)?)
     }
 
     fn blob_of(&self, ino: InodeNo) -> Option<BlobId> {

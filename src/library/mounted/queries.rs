@@ -197,6 +197,7 @@ mod tests {
             base: None,
             sources: SourceSet::default(),
             creator: None,
+            format: crate::base::Label::new("pt").expect("valid"),
             tags: [].into(),
             also: [].into(),
         };
