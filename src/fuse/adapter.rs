@@ -185,6 +185,14 @@ impl Core {
         found.is_some_and(|found| places.contains(&found.as_str()))
     }
 
+    /// Whether names of a directory can be given or taken away by whoever asks: as `decide` does it.
+    fn may_change(&self, request: &Request, directory: KernelIno, ino: InodeNo) -> Result<(), Errno> {
+        if !self.is_in(directory, CHANGED) && !self.backend.takes_links(ino) {
+            return Err(Errno::EROFS);
+        }
+        if self.owner.may_change(request.uid()) { Ok(()) } else { Err(Errno::EACCES) }
+    }
+
     /// Lets the library change a directory, for its owner. Names under `by/` cannot be given or taken away at all.
     fn decide<T>(
         &self,
@@ -197,7 +205,7 @@ impl Core {
         if self.is_in(parent, FACTS_ONLY) {
             return Err(Errno::EPERM);
         }
-        if request.uid() != self.owner.uid && request.uid() != 0 {
+        if !self.owner.may_change(request.uid()) {
             return Err(Errno::EPERM);
         }
         // What is not UTF-8 is no query.
@@ -463,9 +471,9 @@ impl Filesystem for Adapter {
         reply_empty(removed.map_err(|fault| errno_of(fault.kind)), reply);
     }
 
-    fn access(&self, _request: &Request, ino: KernelIno, mask: AccessFlags, reply: ReplyEmpty) {
-        let answer = self.node(ino).and_then(|(_, of)| match of.kind {
-            NodeKind::Directory if self.0.is_in(ino, CHANGED) => Ok(()),
+    fn access(&self, request: &Request, ino: KernelIno, mask: AccessFlags, reply: ReplyEmpty) {
+        let answer = self.node(ino).and_then(|(node, of)| match of.kind {
+            NodeKind::Directory if mask.contains(AccessFlags::W_OK) => self.0.may_change(request, ino, node.ino()),
             _ if mask.contains(AccessFlags::W_OK) => Err(Errno::EROFS),
             NodeKind::Blob(_) | NodeKind::Live(_) if mask.contains(AccessFlags::X_OK) => Err(Errno::EACCES),
             NodeKind::Directory | NodeKind::Blob(_) | NodeKind::Live(_) => Ok(()),

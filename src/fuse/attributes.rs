@@ -25,6 +25,13 @@ pub struct Owner {
     pub gid: u32,
 }
 
+impl Owner {
+    /// Whether this user may change anything at all.
+    pub fn may_change(&self, uid: u32) -> bool {
+        uid == self.uid || uid == 0
+    }
+}
+
 /// How long names and attributes may be remembered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Lifetimes {

@@ -62,6 +62,8 @@ pub trait Backend: Send + Sync + 'static {
     fn remove_directory(&self, parent: InodeNo, name: &str) -> Result<(), Fault>;
     fn remove_name(&self, parent: InodeNo, name: &str) -> Result<(), Fault>;
     fn link(&self, file: InodeNo, directory: InodeNo, name: &str) -> Result<Attributes, Fault>;
+    /// Whether `link` can put files in a directory.
+    fn takes_links(&self, directory: InodeNo) -> bool;
     fn rename(&self, parent: InodeNo, name: &str, new_parent: InodeNo, new_name: &str) -> Result<(), Fault>;
 
     fn is_resident(&self, blob: BlobId) -> bool;
@@ -139,6 +141,10 @@ impl Backend for Mounted {
 
     fn link(&self, file: InodeNo, directory: InodeNo, name: &str) -> Result<Attributes, Fault> {
         Self::link(self, file, directory, name)
+    }
+
+    fn takes_links(&self, directory: InodeNo) -> bool {
+        Self::takes_links(self, directory)
     }
 
     fn rename(&self, parent: InodeNo, name: &str, new_parent: InodeNo, new_name: &str) -> Result<(), Fault> {

@@ -248,6 +248,10 @@ impl Backend for Fake {
         Err(Fault::new(FaultKind::ReadOnly, "nothing changes here", ""))
     }
 
+    fn takes_links(&self, _directory: InodeNo) -> bool {
+        false
+    }
+
     fn rename(&self, _parent: InodeNo, _name: &str, _to: InodeNo, _new_name: &str) -> Result<(), Fault> {
         Err(Fault::new(FaultKind::ReadOnly, "nothing changes here", ""))
     }

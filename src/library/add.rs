@@ -6,6 +6,7 @@
 
 use super::danger;
 use super::judging;
+use super::linked;
 use super::models::{self, NewFacts};
 use super::origins::row_of;
 use super::probe::probe;
@@ -364,8 +365,11 @@ impl Registration<'_> {
         file: &RemoteFile,
         blob: BlobId,
     ) -> Result<(), CatalogError> {
-        if !writer.models_of_blob(blob)?.is_empty() {
-            return Ok(());
+        if let Some(row) = writer.models_of_blob(blob)?.first() {
+            // One that is a model by a link, or was, is one by this, and more is known of it now.
+            if !linked::is_by_link(writer, row.id)? {
+                return Ok(());
+            }
         }
         // One that a search looked into may be here already, with its header.
         let kept = match self.headers.get(&index) {

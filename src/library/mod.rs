@@ -24,6 +24,7 @@ mod handle;
 mod hashing;
 mod import;
 mod judging;
+mod linked;
 mod listing;
 mod live_rules;
 mod models;

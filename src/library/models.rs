@@ -2,6 +2,7 @@
 //!
 //! Invariant: a verdict, its reasons and the places where the model is shown change together.
 
+use super::linked;
 use super::shelf::Shelf;
 use crate::base::{BaseModel, BlobId, EntryName, Label, ModelId, ModelType};
 use crate::catalog::{CatalogError, ModelRow, NewModel, Writer};
@@ -28,6 +29,7 @@ pub(super) struct NewFacts<'a> {
 pub(super) fn register(w: &mut Writer<'_>, shelf: &mut Shelf, facts: &NewFacts<'_>) -> Result<ModelId, CatalogError> {
     let known = w.models_of_blob(facts.blob)?;
     if let Some(row) = known.iter().find(|row| !row.deleted).or(known.first()) {
+        linked::keep(w, row.id)?;
         let before = shelf.homes_of(w, row.id)?;
         if row.deleted {
             w.set_deleted(row.id, false)?;

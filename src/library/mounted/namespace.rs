@@ -8,7 +8,7 @@
 use super::Mounted;
 use super::hits::{self, Standing};
 use super::queries::{Folder, Queries};
-use super::searches::Place;
+use super::searches::{self, Place};
 use crate::base::{EntryName, Fault, FaultKind, InodeNo};
 use crate::tree::{Attributes, Child, Listing, NodeKind, Tree};
 use std::collections::HashSet;
@@ -261,7 +261,11 @@ impl Mounted {
 
     /// Gives a query another name in its directory.
     pub fn rename(&self, parent: InodeNo, name: &str, new_parent: InodeNo, new_name: &str) -> Result<(), Fault> {
-        let place = self.inner.searches.place(parent).ok_or_else(read_only)?;
+        let place = match self.inner.searches.place(parent) {
+            Some(place) => place,
+            None if self.inner.hits.is_ours(parent) => return Err(searches::not_here("what a hub answered")),
+            None => return Err(read_only()),
+        };
         if parent != new_parent {
             let what = format!("`{name}` stays in its directory");
             return Err(Fault::new(FaultKind::NotPermitted, what, "make the query there with mkdir"));

@@ -1,10 +1,11 @@
-//! Models that a person puts in a folder of an application, and takes out again: `ln` and `rm` in the mount.
+//! Models that a person puts in a folder of an application, and takes out again: `ln` and `rm` in the mount. What a search
+//! found at a hub becomes a model by it (`library::linked`).
 //!
 //! Invariants: only a name that was given by hand is taken away, and never a model; when a call returns, the tree of this
 //! process shows it. Not here: where models are shown by themselves (`tree::homes`).
 
 use super::super::shelf::Shelf;
-use super::super::{LibraryError, danger};
+use super::super::{LibraryError, danger, linked};
 use super::Mounted;
 use super::namespace::read_only;
 use crate::base::{BlobId, EntryName, Fault, FaultKind, InodeNo, ModelId, RelativePath};
@@ -18,18 +19,29 @@ impl Mounted {
             Fault::new(FaultKind::Invalid, format!("a file cannot be called so: {error}"), "choose another name")
         })?;
         let folder = self.folder_of_application(directory)?;
-        let blob = file.blob().ok_or_else(no_model)?;
+        let blob = self.tree().current(file.blob().ok_or_else(no_model)?);
         self.put(blob, &folder, &name).map_err(|error| error.fault())?;
         self.lookup(directory, name.as_str())
             .ok_or_else(|| Fault::new(FaultKind::NotFound, format!("{name} was taken out of {folder} again"), ""))
     }
 
+    /// Whether models can be put in a directory.
+    pub fn takes_links(&self, directory: InodeNo) -> bool {
+        self.folder_of_application(directory).is_ok()
+    }
+
     fn put(&self, blob: BlobId, folder: &RelativePath, name: &EntryName) -> Result<(), LibraryError> {
         let library = &self.inner.library;
+        let rules = library.rules();
         library.catalog().write(library.now(), |w| {
-            let model = model_of(w, blob)?;
             let mut shelf = Shelf::begin(w)?;
-            if shelf.homes_of(w, model)?.iter().any(|home| home.directory == *folder) {
+            let known = model_of(w, blob)?;
+            let model = match known {
+                Some(model) => model,
+                // What a search found is a model from now on.
+                None => linked::register(w, &mut shelf, &rules, blob, folder)?.ok_or(LibraryError::Part(no_model()))?,
+            };
+            if known.is_some() && shelf.homes_of(w, model)?.iter().any(|home| home.directory == *folder) {
                 let what = format!("the model is in {folder} already, under another name");
                 return Err(LibraryError::Part(Fault::new(FaultKind::Exists, what, "a folder shows a model once")));
             }
@@ -52,16 +64,21 @@ impl Mounted {
     fn take_out(&self, blob: BlobId, folder: &RelativePath) -> Result<(), LibraryError> {
         let library = &self.inner.library;
         library.catalog().write(library.now(), |w| {
-            let model = model_of(w, blob)?;
+            let model = model_of(w, blob)?.ok_or(LibraryError::Part(no_model()))?;
             let (Some(mut entry), Some(content)) = (w.model_entry(model)?, w.blob_entry(blob)?) else {
                 return Err(LibraryError::Part(read_only()));
             };
-            // One that would be there by itself stays there.
+            let is_last = linked::is_by_link(w, model)? && entry.also.iter().all(|other| other == folder);
+            // One that would be there by itself stays there, unless it is a model because of this link.
             entry.also = [].into();
             let by_itself = tree::homes_of_model(&entry, &content, &w.targets()?);
+            let stays = !is_last && by_itself.iter().any(|home| home.directory == *folder);
             let mut shelf = Shelf::begin(w)?;
-            if by_itself.iter().any(|home| home.directory == *folder) || !shelf.take_model_out(w, model, folder)? {
+            if stays || !shelf.take_model_out(w, model, folder)? {
                 return Err(LibraryError::Part(read_only()));
+            }
+            if is_last {
+                linked::forget(w, &mut shelf, model)?;
             }
             Ok(())
         })?;
@@ -80,10 +97,10 @@ impl Mounted {
     }
 }
 
-fn model_of(reader: &Reader<'_>, blob: BlobId) -> Result<ModelId, LibraryError> {
+/// The model of a content that is shown.
+fn model_of(reader: &Reader<'_>, blob: BlobId) -> Result<Option<ModelId>, CatalogError> {
     let models = reader.models_of_blob(blob)?;
-    let model = models.iter().find(|model| !model.deleted);
-    model.map(|model| model.id).ok_or_else(|| LibraryError::Part(no_model()))
+    Ok(models.iter().find(|model| !model.deleted).map(|model| model.id))
 }
 
 fn no_model() -> Fault {

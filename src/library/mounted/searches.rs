@@ -294,7 +294,7 @@ fn missing(name: &str) -> Fault {
     Fault::new(FaultKind::NotFound, format!("there is no `{name}` here"), "")
 }
 
-fn not_here(what: &str) -> Fault {
+pub(super) fn not_here(what: &str) -> Fault {
     Fault::new(FaultKind::NotPermitted, format!("{what} cannot be moved"), "")
 }
 
