@@ -20,6 +20,7 @@ mod figures;
 mod import;
 mod interrupt;
 mod keeping;
+mod memory;
 mod models;
 mod mount;
 mod output;

@@ -5,7 +5,7 @@
 use super::error::Failure;
 use super::output::Output;
 use super::verb_arguments::MountArguments;
-use super::{Context, exit, trace};
+use super::{Context, exit, memory, trace};
 use crate::base::{Fault, FaultKind};
 use crate::fuse::{self, MountOptions};
 use crate::library::Mounted;
@@ -37,6 +37,7 @@ fn in_foreground(context: &Context, wanted: &MountArguments) -> Result<u8, Failu
         // Fails only for the leader of a process group, which a started child is not.
         let _ = rustix::process::setsid();
     }
+    memory::keep_little();
     // The log lies in the store, so that comes first.
     let library = context.library_made_if_missing()?;
     if wanted.detached {

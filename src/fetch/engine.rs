@@ -7,6 +7,7 @@
 
 use super::error::FetchError;
 use super::file::File;
+use super::finish::HASHING_MAX;
 use super::handle::RemoteFile;
 use super::mirrors::Listings;
 use super::outages::Outages;
@@ -21,6 +22,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak, mpsc};
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
 /// Failures of contents that nobody has open any more, kept for `downloads`.
 const FAILED_LATELY_MAX: usize = 64;
@@ -125,6 +127,8 @@ pub(super) struct Shared {
     pub sources: Sources,
     pub listings: Listings,
     pub pace: Pace,
+    /// Turns to hash, in the order in which they were asked for.
+    pub hashing: Arc<Semaphore>,
     /// Stops hashing at shutdown.
     pub cancel: Cancel,
     /// Times are counted from here where they are kept in an atomic.
@@ -266,6 +270,7 @@ impl Engine {
             sources: Sources::default(),
             listings: Listings::default(),
             pace,
+            hashing: Arc::new(Semaphore::new(HASHING_MAX)),
             cancel: Cancel::new(),
             started: Instant::now(),
             closing: AtomicBool::new(false),

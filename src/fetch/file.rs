@@ -237,7 +237,7 @@ impl File {
             Deed::FindMirrors(mirrors) => drop(self.shared.runtime.spawn(file.find_mirrors(mirrors))),
             Deed::Fetch(ticket) => drop(self.shared.runtime.spawn(ticket.run())),
             Deed::CheckRoom(bytes) => drop(self.shared.runtime.spawn_blocking(move || file.check_room(bytes))),
-            Deed::Finish => drop(self.shared.runtime.spawn_blocking(move || file.finish())),
+            Deed::Finish => file.hash_in_turn(Self::finish),
             Deed::TellFailure(fault) => {
                 drop(self.shared.runtime.spawn_blocking(move || file.shared.ledger.failed(file.blob, &fault)));
             }

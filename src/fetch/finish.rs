@@ -11,12 +11,28 @@ use crate::store::{Partial, PartialKey, StoreError, Verified};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Contents that are hashed at once: each has 8 MiB of buffers and up to four threads, and the threads that hash are those that
+/// write and answer reads. More than a few only wait for the same processors.
+pub(super) const HASHING_MAX: usize = 3;
 /// A disk that gives back other bytes than were written is not written to for ever.
 const DAMAGE_ROUNDS_MAX: u32 = 3;
 /// Whoever looked a content up just before it was recorded, and opens it now, still finds its state.
 const DONE_LINGER: Duration = Duration::from_secs(2);
 
 impl File {
+    /// Does work that hashes, on a thread that may block, when it is its turn.
+    pub fn hash_in_turn(self: &Arc<Self>, work: fn(&Arc<Self>)) {
+        let file = Arc::clone(self);
+        drop(self.shared.runtime.spawn(async move {
+            let turn = Arc::clone(&file.shared.hashing).acquire_owned().await.expect("it is never closed");
+            let runtime = file.shared.runtime.clone();
+            drop(runtime.spawn_blocking(move || {
+                work(&file);
+                drop(turn);
+            }));
+        }));
+    }
+
     /// Hashes what is contiguous from the beginning, while the rest arrives.
     pub fn hash_prefix(self: &Arc<Self>) {
         let partial = self.partial();

@@ -322,8 +322,7 @@ impl File {
             drop(self.shared.runtime.spawn_blocking(move || file.read_layout(beginning_bytes)));
         }
         if due.hash {
-            let file = Arc::clone(self);
-            drop(self.shared.runtime.spawn_blocking(move || file.hash_prefix()));
+            self.hash_in_turn(Self::hash_prefix);
         }
         Ok(())
     }
