@@ -8,9 +8,10 @@ use std::path::Path;
 
 /// Room for the databases and for what other programs write in the meantime.
 const MIN_FREE_BYTES_DEFAULT: u64 = 64 << 20;
-/// What storage hosts give one client before they slow it down.
-const STREAMS_DEFAULT: u64 = 8;
-const STREAMS_MAX: u64 = 12;
+/// A bound, which only files reach whose hosts give each connection little: no more are opened than bring more.
+const STREAMS_DEFAULT: u64 = 16;
+/// What download managers open at most; firewalls take more for an attack.
+const STREAMS_MAX: u64 = 16;
 
 #[derive(Clone, Debug)]
 pub struct Limits {

@@ -12,8 +12,9 @@ use std::sync::Arc;
 
 /// Requests for reads that wait, of one file: one for each of the threads loaders use.
 pub(super) const DEMAND_PER_FILE_MAX: usize = 8;
-const BACKGROUND_MAX: usize = 12;
-const DEMAND_MAX: usize = 16;
+/// One file may have sixteen; four are left for what is read ahead or begun beside it.
+const BACKGROUND_MAX: usize = 20;
+const DEMAND_MAX: usize = 12;
 /// A chunk that arrives and a chunk that is being written.
 const STREAM_BYTES: u64 = 2 * CHUNK_BYTES;
 /// Bytes in flight between sockets and disk, all files together: a third of the daemon's memory goal.

@@ -14,6 +14,8 @@ const FIRST_MS: u64 = 250;
 const BASE_MS: u64 = 500;
 /// Time over which the new ones are: giving them up wrongly costs more than keeping them wrongly.
 const VERDICT_MS: u64 = 1_000;
+/// After so much of it, new streams that bring at least half of what those before bring each are kept without waiting for more.
+const CLEAR_MS: u64 = 250;
 /// New streams that bring less than this much more bring nothing.
 const GAIN_PERCENT: u64 = 10;
 /// After more did not help, the line has this long to become another one.
@@ -28,6 +30,15 @@ const TOGETHER_MS: u64 = 2_000;
 struct Before {
     count: usize,
     bytes_per_s: u64,
+}
+
+impl Before {
+    /// Whether each of the new streams brings at least half of what each of those before does.
+    fn is_clearly_less(&self, count: usize, bytes_per_s: u64) -> bool {
+        let (before, now) = (self.count as u64, count as u64);
+        gained(self.bytes_per_s, bytes_per_s)
+            && bytes_per_s.saturating_mul(2 * before) >= self.bytes_per_s.saturating_mul(before + now)
+    }
 }
 
 /// The number of streams of one file.
@@ -85,15 +96,7 @@ impl Width {
         }
         self.measured_ms += elapsed_ms;
         self.measured_bytes += arrived_bytes;
-        let needed_ms = match self.before {
-            Some(_) => VERDICT_MS,
-            None if self.fresh => FIRST_MS,
-            None => BASE_MS,
-        };
-        if self.measured_ms < needed_ms || (self.before.is_none() && !self.may_grow()) {
-            return false;
-        }
-        let bytes_per_s = self.measured_bytes.saturating_mul(1000) / self.measured_ms;
+        let Some(bytes_per_s) = self.measured() else { return false };
         match self.before.take() {
             Some(before) if !gained(before.bytes_per_s, bytes_per_s) => {
                 self.hold_ms = HOLD_MS;
@@ -107,6 +110,19 @@ impl Width {
             }
             _ => self.change(self.count),
         }
+    }
+
+    /// What the streams bring, once they were measured for long enough to decide.
+    fn measured(&self) -> Option<u64> {
+        let bytes_per_s = self.measured_bytes.saturating_mul(1000) / self.measured_ms.max(1);
+        let needed_ms = match self.before {
+            Some(before) if before.is_clearly_less(self.count, bytes_per_s) => CLEAR_MS,
+            Some(_) => VERDICT_MS,
+            None if !self.may_grow() => return None,
+            None if self.fresh => FIRST_MS,
+            None => BASE_MS,
+        };
+        (self.measured_ms >= needed_ms).then_some(bytes_per_s)
     }
 
     /// The hub said that there are too many, or that it has too much to do.
@@ -160,11 +176,15 @@ mod tests {
         for (what, max, counts) in [
             ("each stream is limited", 8, run(&mut Width::new(8), 15_000, per_stream)),
             ("each stream is limited", 12, run(&mut Width::new(12), 15_000, per_stream)),
+            ("each stream is limited", 16, run(&mut Width::new(16), 1_000, per_stream)),
         ] {
             assert_eq!(counts.last(), Some(&max), "{what}: {counts:?}");
         }
         assert_eq!(run(&mut Width::new(12), 15_000, limited(4)), [4, 8, 4], "more do not help");
         assert_eq!(run(&mut Width::new(12), 15_000, limited(8)), [4, 8, 12, 8], "eight help, twelve do not");
+        assert_eq!(run(&mut Width::new(16), 15_000, limited(4)), [4, 8, 4], "more do not help");
+        assert_eq!(run(&mut Width::new(16), 15_000, limited(8)), [4, 8, 16, 8], "eight help, sixteen do not");
+        assert_eq!(run(&mut Width::new(16), 15_000, limited(14)), [4, 8, 16], "most of them help");
         assert_eq!(run(&mut Width::new(2), 15_000, per_stream), [2], "the bound");
         assert_eq!(run(&mut Width::new(8), 15_000, |_| 0), [4], "nothing comes");
         assert_eq!(Width::new(0).count(), 1);
@@ -174,6 +194,16 @@ mod tests {
     fn the_usual_bound_is_reached_with_the_first_look() {
         let mut width = Width::new(8);
         assert_eq!(run(&mut width, LOOK_MS, |count| 20 * MB * count as u64), [4, 8]);
+    }
+
+    #[test]
+    fn a_gain_that_is_not_clear_is_looked_at_for_longer() {
+        // A third more for twice as many.
+        let some = |count: usize| if count <= 4 { 60 * MB } else { 80 * MB };
+        let mut width = Width::new(16);
+        assert_eq!(run(&mut width, FIRST_MS + RAMP_MS + VERDICT_MS - LOOK_MS, some), [4, 8]);
+        assert_eq!(run(&mut width, LOOK_MS, some), [8, 16]);
+        assert_eq!(run(&mut width, RAMP_MS + VERDICT_MS, some), [16, 8], "and sixteen bring no more than eight");
     }
 
     #[test]
