@@ -20,6 +20,14 @@ impl Reader<'_> {
         self.finds("SELECT 1 FROM directories WHERE path = ?1 AND bundle_id IS NULL", [path.as_str()])
     }
 
+    /// Whether there are models, and no directory inside this one.
+    pub fn has_models_and_nothing_in(&self, path: &RelativePath) -> Result<bool, CatalogError> {
+        // `0` is the character after `/`: everything between lies inside.
+        let sql = "SELECT 1 WHERE EXISTS (SELECT 1 FROM models WHERE deleted = 0) \
+            AND NOT EXISTS (SELECT 1 FROM directories WHERE path > ?1 || '/' AND path < ?1 || '0')";
+        self.finds(sql, [path.as_str()])
+    }
+
     /// The directories that a person put a model in, by path.
     pub(super) fn chosen_homes(&self, model: i64) -> Answer<Vec<RelativePath>> {
         let sql = format!("{HOMES} WHERE model_homes.model_id = ?1 ORDER BY directories.path");

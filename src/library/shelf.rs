@@ -15,7 +15,7 @@ use std::collections::HashSet;
 const NAME_ATTEMPTS_MAX: u32 = 10;
 const STORE_DIRECTORY: &str = "store";
 const BY_DIRECTORY: &str = "by";
-/// The directory that came last to those of every store: one without was written by an older program.
+/// The directory that came last to those that show every model: where it shows none, an older program placed them.
 const NEWEST_DIRECTORY: &str = "by/format";
 
 /// Changes where the bytes of a content are, and everything that shows it.
@@ -27,13 +27,13 @@ pub(super) fn set_blob_state(w: &mut Writer<'_>, blob: BlobId, state: BlobState)
 /// looks for them get one.
 pub(super) fn bring_up_to_date(catalog: &Catalog, now: Timestamp) -> Result<(), CatalogError> {
     let newest = RelativePath::new(NEWEST_DIRECTORY).expect("a literal path is valid");
-    if catalog.read(|r| r.is_plain_directory(&newest))? {
+    if !catalog.read(|r| r.has_models_and_nothing_in(&newest))? {
         return Ok(());
     }
     let placed = catalog.write(now, |w| Shelf::begin(w)?.place_by_facts(w));
     match placed {
         Err(CatalogError::ReadOnly) => {
-            tracing::warn!("`{NEWEST_DIRECTORY}` is missing: the catalog can only be read");
+            tracing::warn!("`{NEWEST_DIRECTORY}` stays empty: the catalog can only be read");
             Ok(())
         }
         result => result,
@@ -478,7 +478,14 @@ mod tests {
                  DELETE FROM directories WHERE path LIKE 'by/format%';",
             )
             .expect("as an older program left it");
-        let now = Timestamp::from_unix_ns(1 << 60);
+        // Opening makes the directory itself.
+        place.catalog = Catalog::open(place._folder.path()).expect("an older store opens");
+        let before = {
+            let mut now = place.times();
+            now.retain(|path, _| before.contains_key(path));
+            now
+        };
+        let now = Timestamp::from_unix_ns(1 << 62);
         bring_up_to_date(&place.catalog, now).expect("brought up to date");
         let home = RelativePath::new("by/format/safetensors").expect("a path");
         let name_of = |id: ModelId| {
@@ -488,8 +495,8 @@ mod tests {
         assert_eq!(ids.map(name_of), ["a.safetensors", "a~0202020202.safetensors"]);
         let after = place.times();
         let differ: Vec<&String> = after.keys().filter(|path| before.get(*path) != after.get(*path)).collect();
-        assert_eq!(differ, ["by", "by/format", "by/format/safetensors"], "nothing else changed");
-        bring_up_to_date(&place.catalog, Timestamp::from_unix_ns(1 << 61)).expect("nothing to do");
+        assert_eq!(differ, ["by/format", "by/format/safetensors"], "nothing else changed");
+        bring_up_to_date(&place.catalog, Timestamp::from_unix_ns((1 << 62) + 1)).expect("nothing to do");
         assert_eq!(place.times(), after);
     }
 
