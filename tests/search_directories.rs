@@ -2,15 +2,38 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::mounted::{Fuse, Mounted, Sandbox, errno, eventually, fuse_or_skip, modelfs_xattr, names};
 use support::tiny::lora;
 
 /// DESIGN: a change made by another process is visible within 250 ms; the rest is for a loaded test machine.
 const VISIBLE_MAX: Duration = Duration::from_secs(20);
+
+/// Far over what anything here takes.
+const DONE_MAX: Duration = Duration::from_secs(30);
+/// Room for a few entries, so that a directory is read in many parts.
+const PART_BYTES: usize = 512;
+
+/// The next names of an open directory, as far as they fit into a small buffer; none at its end.
+fn next_part(directory: &File) -> Vec<String> {
+    let mut buffer = [0_u8; PART_BYTES];
+    // SAFETY: the buffer is as long as it is said to be and lives through the call.
+    let read = unsafe { libc::syscall(libc::SYS_getdents64, directory.as_raw_fd(), buffer.as_mut_ptr(), buffer.len()) };
+    let read = usize::try_from(read).expect("getdents64");
+    let (mut names, mut at) = (Vec::new(), 0);
+    // An entry: number, position, length (bytes 16 and 17), kind, name up to a zero.
+    while at < read {
+        let length = usize::from(u16::from_ne_bytes([buffer[at + 16], buffer[at + 17]]));
+        let name = buffer[at + 19..at + length].split(|byte| *byte == 0).next().expect("a name");
+        names.push(String::from_utf8(name.to_vec()).expect("UTF-8"));
+        at += length;
+    }
+    names.into_iter().filter(|name| name != "." && name != "..").collect()
+}
 
 fn stocked() -> Sandbox {
     let sandbox = Sandbox::new();
@@ -125,6 +148,66 @@ fn a_new_model_appears_in_an_open_query_and_names_never_collide() {
     assert_eq!(marked.len(), 1, "{found:?}");
     assert_eq!(fs::read(mount.path("search/anim").join(marked[0])).expect("readable"), lora(8));
     assert_eq!(fs::read(mount.path("search/anim/anime style.safetensors")).expect("readable"), lora(1));
+    mount.unmount();
+}
+
+#[test]
+fn who_reads_a_directory_meets_every_name_once_whatever_comes_and_goes() {
+    if fuse_or_skip() == Fuse::Skip {
+        return;
+    }
+    const FIRST: usize = 40;
+    let sandbox = Sandbox::new();
+    let name = |number: usize| format!("part {number:03} of a long collection.safetensors");
+    for number in 0..FIRST {
+        sandbox.write(format!("in/{}", name(number * 10)), lora(u64::try_from(number).expect("small") + 1));
+    }
+    sandbox.run(["import", "in"]).success();
+    let mount = sandbox.mount(&[]);
+    fs::create_dir(mount.path("search/collection")).expect("made");
+    let folders = ["search/collection", "by/type/lora"];
+    let mut readers: Vec<(File, Vec<String>)> = Vec::new();
+    for folder in folders {
+        let directory = File::open(mount.path(folder)).expect("opens");
+        let first = next_part(&directory);
+        assert!((1..FIRST / 2).contains(&first.len()), "{folder}: in the middle");
+        readers.push((directory, first));
+    }
+    let before: Vec<String> = (0..FIRST).map(|number| name(number * 10)).collect();
+    let time = |folder: &str| fs::metadata(mount.path(folder)).expect("a directory").modified().expect("a time");
+    let old_times = folders.map(time);
+
+    // Before, at and behind the place of the readers.
+    let (came, gone) = ([5, 15, 195, 405], [0, 100, 390]);
+    for number in came {
+        sandbox.write(format!("more/{}", name(number)), lora(u64::try_from(number).expect("small") + 1000));
+    }
+    let start = Instant::now();
+    sandbox.run(["import", "more"]).success();
+    let last = mount.path("search/collection").join(name(405));
+    eventually("what came", DONE_MAX, || last.exists());
+    eprintln!("import and appearance took {:?}", start.elapsed());
+    for number in gone {
+        sandbox.run(["rm", &name(number)]).success();
+    }
+    let mut after: Vec<String> = before.iter().cloned().chain(came.map(name)).collect();
+    after.retain(|known| gone.iter().all(|number| *known != name(*number)));
+    after.sort();
+    for (folder, old_time) in folders.into_iter().zip(old_times) {
+        eventually(folder, DONE_MAX, || names(&mount, folder) == after);
+        assert!(time(folder) > old_time, "{folder}: who polls the time sees that it changed");
+    }
+
+    for (folder, (directory, mut read)) in folders.into_iter().zip(readers) {
+        loop {
+            let part = next_part(&directory);
+            if part.is_empty() {
+                break;
+            }
+            read.extend(part);
+        }
+        assert_eq!(read, before, "{folder}: as it was when it was opened, every name once and in order");
+    }
     mount.unmount();
 }
 
