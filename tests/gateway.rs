@@ -364,3 +364,25 @@ fn a_gateway_user_searches_adds_and_downloads_from_everywhere() {
     mount.unmount();
     sandbox.run(["verify"]).success();
 }
+
+#[test]
+fn nobody_who_answers_is_a_failure_that_says_why() {
+    let mut sandbox = Sandbox::new();
+    // Nobody listens there: connections are refused at once.
+    for variable in ["HF_ENDPOINT", "MODELFS_CIVITAI_ENDPOINT", "MODELSCOPE_ENDPOINT"] {
+        sandbox.set(variable, "http://127.0.0.1:1");
+    }
+    sandbox.write("in/anime.safetensors", lora(1));
+    sandbox.run(["import", "in"]).success();
+    for (sources, named) in [
+        ("huggingface", &["cannot reach"][..]),
+        ("huggingface,civitai", &["no hub answered", "huggingface: cannot reach", "civitai: cannot reach"]),
+        ("huggingface,civitai,modelscope", &["modelscope: cannot reach"]),
+    ] {
+        let told = sandbox.run(["search", "anime", "--source", sources]).code(5).stderr;
+        named.iter().for_each(|word| assert!(told.contains(word), "{sources}: {told}"));
+    }
+    let here = sandbox.run(["search", "anime", "--source", "all"]).success();
+    assert!(here.stdout.contains("anime.safetensors"), "{}", here.stdout);
+    assert!(here.stderr.contains("civitai: cannot reach"), "{}", here.stderr);
+}

@@ -135,7 +135,8 @@ pub struct LsArguments {
 
 #[derive(Args)]
 pub struct SearchArguments {
-    /// Words, key:value and comparisons; several arguments are one query, `-word` inside quotes or after `--`
+    /// Words, key:value (type, base, format, creator, tag, license, nsfw and more) and comparisons; several arguments are
+    /// one query, `-word` inside quotes or after `--`
     #[arg(value_name = "QUERY", required = true)]
     pub query: Vec<String>,
     /// Where to search: local, huggingface, civitai, modelscope, all, or several with commas [default: local]
@@ -163,6 +164,7 @@ pub struct SearchArguments {
 
 #[derive(Args)]
 pub struct InfoArguments {
+    /// A name, a number of `ls`, a path in the mount, sha256:DIGITS, or a place at a hub
     #[arg(value_name = "REF")]
     pub reference: String,
     /// Print one object
@@ -231,6 +233,7 @@ fn no_flag(word: &str) -> Result<String, String> {
 
 #[derive(Args)]
 pub struct TrustArguments {
+    /// A name, a number of `ls`, a path in the mount, sha256:DIGITS, or a place at a hub
     #[arg(required = true, value_name = "REF")]
     pub references: Vec<String>,
     /// Print one array of objects
@@ -240,6 +243,7 @@ pub struct TrustArguments {
 
 #[derive(Args)]
 pub struct RemovalArguments {
+    /// A name, a number of `ls`, a path in the mount, sha256:DIGITS, or a place at a hub
     #[arg(required = true, value_name = "REF")]
     pub references: Vec<String>,
     /// Print one array of objects

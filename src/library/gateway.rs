@@ -42,14 +42,18 @@ pub(super) fn search(library: &Library, request: &SearchRequest) -> Result<Searc
     let limit = request.limit.or(query.limit).unwrap_or(LIMIT);
     query.limit = None;
     let plan = Plan::of(&query, request)?;
-    let alone = plan.here.is_none() && plan.hubs.len() == 1;
     let (mut reached, mut failures) = (Vec::new(), Vec::new());
     for (source, found) in ask_all(library, &query, &plan, limit)? {
         match found {
             Ok(reach) => reached.push((source, reach)),
-            Err(fault) if alone => return Err(LibraryError::Part(fault)),
             Err(fault) => failures.push((source, fault)),
         }
+    }
+    if plan.here.is_none()
+        && reached.is_empty()
+        && let Some(fault) = of_all(&failures)
+    {
+        return Err(LibraryError::Part(fault));
     }
     let here = plan.here.map(|skip| Here::of(library, &query, skip, limit, !plan.hubs.is_empty())).transpose()?;
     if let Some(here) = &here {
@@ -58,6 +62,17 @@ pub(super) fn search(library: &Library, request: &SearchRequest) -> Result<Searc
         }
     }
     page(library, &query, limit as usize, here, reached, failures)
+}
+
+/// Why nobody answered. What helps with the first is what to try first.
+fn of_all(failures: &[(Source, Fault)]) -> Option<Fault> {
+    let (_, first) = failures.first()?;
+    if failures.len() == 1 {
+        return Some(first.clone());
+    }
+    let told: Vec<String> =
+        failures.iter().map(|(source, fault)| format!("{}: {}", source.as_str(), fault.what)).collect();
+    Some(Fault::new(first.kind, format!("no hub answered: {}", told.join("; ")), first.remedy.clone()))
 }
 
 /// One page of all sources, and where each goes on.
