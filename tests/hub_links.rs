@@ -178,3 +178,35 @@ fn what_a_directory_allows_is_what_access_says() {
     }
     mount.unmount();
 }
+
+#[test]
+fn a_repository_that_changed_is_looked_into_again_and_no_old_name_stays() {
+    if fuse_or_skip() == Fuse::Skip {
+        return;
+    }
+    let scene = scene();
+    let mount = mounted(&scene);
+    assert_eq!(fs::read(mount.path(format!("{HIT}/config.json"))).expect("readable"), b"{}");
+    // The answer and the look are written down.
+    let kept = rusqlite::Connection::open(scene.sandbox.store().join("modelhub.db")).expect("open");
+    let written =
+        || -> String { kept.query_row("SELECT hits FROM hub_answers", [], |row| row.get(0)).unwrap_or_default() };
+    eventually("what was found is kept", DONE_MAX, || written().contains("config.json"));
+    mount.unmount();
+    // As it is an hour later.
+    let old = written().replace("\"looked\":", "\"looked\":1,\"looked before\":");
+    kept.execute("UPDATE hub_answers SET hits = ?1", [&old]).expect("written");
+    drop(kept);
+    scene.face.repo("ann/anime-xl").lfs("new/other.safetensors", lora(9)).file("config.json", "{ }");
+
+    let mount = scene.sandbox.mount(&[]);
+    let config = mount.path(format!("{HIT}/config.json"));
+    eventually("the new files", DONE_MAX, || names(&mount, HIT) == ["config.json", "new", "style.safetensors"]);
+    eventually("the new content", DONE_MAX, || fs::read(&config).is_ok_and(|bytes| bytes == b"{ }"));
+    assert_eq!(fs::read(mount.path(format!("{HIT}/new/other.safetensors"))).expect("readable"), lora(9));
+    assert_eq!(
+        sha256_of_file(&mount.path(format!("{HIT}/style.safetensors"))).expect("readable"),
+        sha256_of(&scene.bytes)
+    );
+    mount.unmount();
+}

@@ -24,6 +24,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// Headers read at once: the hub's own client opens eight connections.
 const PROBE_THREADS: usize = 8;
@@ -32,6 +33,9 @@ const PROBE_FILES_MAX: usize = 512;
 /// Most files of a repository that is looked into without being registered, and headers read of it.
 const HIT_FILES_MAX: usize = 2000;
 const HIT_PROBES_MAX: usize = 32;
+/// Longest wait for their headers, but for those that are under way: somebody looks into a directory meanwhile. What is
+/// not read then is withheld until it is.
+const HIT_PROBING_MAX: Duration = Duration::from_secs(30);
 /// Formats that cannot run anything.
 const HARMLESS: [&str; 4] = [".safetensors", ".sft", ".gguf", ".onnx"];
 /// Digits of the commit in the directory of a second revision.
@@ -59,7 +63,7 @@ pub(super) fn add(library: &Library, reference: &str) -> Result<AddSummary, Libr
         keep_models(&mut listing, reference)?;
     }
     let wanted = to_be_probed(library, &listing)?;
-    let headers = probe_all(&hubs, runtime.handle(), &listing, wanted);
+    let headers = probe_all(&hubs, runtime.handle(), &listing, wanted, None);
     let rules = library.rules();
     let registration = Registration { library, rules: &rules, listing: &listing, headers: &headers, layout };
     let summary = library.catalog().write(library.clock().now(), |writer| registration.write(writer))?;
@@ -84,7 +88,7 @@ pub(super) fn register_hit(
         !HARMLESS.iter().any(|suffix| path.ends_with(suffix))
     };
     let wanted: Vec<usize> = to_be_probed(library, listing)?.into_iter().filter(may_run).take(HIT_PROBES_MAX).collect();
-    let headers = probe_all(hubs, runtime, listing, wanted);
+    let headers = probe_all(hubs, runtime, listing, wanted, Some(HIT_PROBING_MAX));
     let rules = library.rules();
     let layout = Layout::of(listing);
     let registration = Registration { library, rules: &rules, listing, headers: &headers, layout };
@@ -141,13 +145,23 @@ fn to_be_probed(library: &Library, listing: &RepoListing) -> Result<Vec<usize>, 
     Ok(wanted.into_iter().take(PROBE_FILES_MAX).collect())
 }
 
-fn probe_all(hubs: &HubSet, runtime: &tokio::runtime::Handle, listing: &RepoListing, wanted: Vec<usize>) -> Headers {
+/// Reads headers, several at a time; begins none after `limit`.
+fn probe_all(
+    hubs: &HubSet,
+    runtime: &tokio::runtime::Handle,
+    listing: &RepoListing,
+    wanted: Vec<usize>,
+    limit: Option<Duration>,
+) -> Headers {
+    let start = Instant::now();
     let found = Mutex::new(Headers::new());
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..PROBE_THREADS.min(wanted.len()) {
             scope.spawn(|| {
-                while let Some(&index) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+                while limit.is_none_or(|limit| start.elapsed() < limit)
+                    && let Some(&index) = wanted.get(next.fetch_add(1, Ordering::Relaxed))
+                {
                     let file = &listing.files[index];
                     if let Some(header) = probe(hubs, runtime, &listing.origin_of(file), &expected(file)) {
                         found.lock().expect("no thread panics while it holds this").insert(index, header);

@@ -8,7 +8,7 @@ use crate::base::{BlobId, EntryName, Fault, RelativePath, Timestamp};
 use crate::hub::FoundRepo;
 use crate::tree::Source;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -22,6 +22,8 @@ pub(super) struct Hit {
     pub reference: String,
     /// Nothing until the first look into it. They stay while somebody looks again.
     pub files: Option<Arc<BTreeMap<RelativePath, BlobId>>>,
+    /// When `files` were asked for.
+    pub looked: Option<Timestamp>,
     pub look: Look,
     pub mtime: Timestamp,
 }
@@ -45,7 +47,7 @@ pub(super) fn named(rows: Vec<FoundRepo>, before: &[Hit], now: Timestamp) -> Vec
         }
         // A title may change, and a name in use may not.
         let old = before.iter().find(|old| old.reference == reference).cloned();
-        hits.push(old.unwrap_or(Hit { name, reference, files: None, look: Look::Quiet, mtime: now }));
+        hits.push(old.unwrap_or(Hit { name, reference, files: None, looked: None, look: Look::Quiet, mtime: now }));
     }
     hits
 }
@@ -83,6 +85,27 @@ pub(super) fn inside(files: &BTreeMap<RelativePath, BlobId>, folder: &str) -> Ve
     found.into_iter().collect()
 }
 
+/// Names that vanished or lead elsewhere, by folder; the folder of a repository itself is the empty text.
+pub(super) fn names_that_differ(
+    before: &BTreeMap<RelativePath, BlobId>,
+    after: &BTreeMap<RelativePath, BlobId>,
+) -> Vec<(String, EntryName)> {
+    let mut folders = BTreeSet::from([String::new()]);
+    for path in before.keys() {
+        let mut folder = path.parent();
+        while let Some(path) = folder.filter(|path| folders.insert(path.to_string())) {
+            folder = path.parent();
+        }
+    }
+    let mut differ = Vec::new();
+    for folder in folders {
+        let new: BTreeMap<EntryName, Option<BlobId>> = inside(after, &folder).into_iter().collect();
+        let old = inside(before, &folder).into_iter();
+        differ.extend(old.filter(|(name, blob)| new.get(name) != Some(blob)).map(|(name, _)| (folder.clone(), name)));
+    }
+    differ
+}
+
 /// Whether something lies below a path.
 pub(super) fn has_folder(files: &BTreeMap<RelativePath, BlobId>, folder: &str) -> bool {
     let inside = format!("{folder}/");
@@ -102,7 +125,8 @@ pub(super) fn written(hits: &[Hit]) -> String {
     let hit = |hit: &Hit| {
         let file = |(path, blob): (&RelativePath, &BlobId)| json!([path.as_str(), blob.get()]);
         let files = hit.files.as_ref().map(|files| files.iter().map(file).collect::<Vec<_>>());
-        json!({ "name": hit.name.as_str(), "id": hit.reference, "files": files })
+        let looked = hit.looked.map(Timestamp::unix_ns);
+        json!({ "name": hit.name.as_str(), "id": hit.reference, "files": files, "looked": looked })
     };
     hits.iter().map(hit).collect::<Value>().to_string()
 }
@@ -116,6 +140,7 @@ pub(super) fn read(text: &str, answered: Timestamp) -> Vec<Hit> {
         Some(Hit {
             name: EntryName::new(entry["name"].as_str()?).ok()?,
             reference: entry["id"].as_str()?.to_owned(),
+            looked: entry["looked"].as_i64().map(Timestamp::from_unix_ns),
             files: files.map(Arc::new),
             look: Look::Quiet,
             mtime: answered,
@@ -153,6 +178,20 @@ mod tests {
     }
 
     #[test]
+    fn what_a_newer_look_finds_is_compared_by_folder() {
+        let files = |rows: &[(&str, i64)]| -> BTreeMap<RelativePath, BlobId> {
+            let row = |(path, blob): &(&str, i64)| (RelativePath::new(path).expect("a path"), BlobId::new(*blob));
+            rows.iter().map(row).collect()
+        };
+        let before = files(&[("a/b/c", 1), ("a/b/d", 2), ("e", 3), ("f", 4), ("g/h", 5)]);
+        let after = files(&[("a/b/c", 1), ("a/b/n", 7), ("e", 8), ("f/x", 9), ("new", 6)]);
+        let differ: Vec<String> =
+            names_that_differ(&before, &after).iter().map(|(folder, name)| format!("{folder}:{name}")).collect();
+        assert_eq!(differ, [":e", ":f", ":g", "a/b:d", "g:h"]);
+        assert!(names_that_differ(&before, &before).is_empty());
+    }
+
+    #[test]
     fn an_answer_is_read_back() {
         let files = [("a/b.safetensors", 7), ("c.txt", 8)];
         let files = files.map(|(path, blob)| (RelativePath::new(path).expect("a path"), BlobId::new(blob)));
@@ -162,9 +201,11 @@ mod tests {
             Timestamp::default(),
         );
         hits[0].files = Some(Arc::new(files.into()));
+        hits[0].looked = Some(Timestamp::from_unix_ns(7));
         let back = read(&written(&hits), Timestamp::default());
         assert_eq!(back.len(), 2);
         assert_eq!((back[0].name.as_str(), back[0].reference.as_str()), ("a--b", "hf:a/b"));
+        assert_eq!((back[0].looked, back[1].looked), (Some(Timestamp::from_unix_ns(7)), None));
         let known = back[0].files.as_ref().expect("its files are known");
         assert_eq!(inside(known, "").len(), 2);
         assert_eq!(inside(known, "a"), [(EntryName::new("b.safetensors").expect("a name"), Some(BlobId::new(7)))]);

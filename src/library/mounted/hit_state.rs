@@ -3,18 +3,19 @@
 //! Invariant: a directory has one number while the mount lasts, and no other has it. Not here: asking (`hits`), the
 //! repositories of an answer (`hit_names`).
 
-use super::hit_names::{Hit, read};
-use crate::base::{Fault, InodeNo, Timestamp};
+use super::hit_names::{Hit, names_that_differ, read};
+use crate::base::{BlobId, EntryName, Fault, InodeNo, RelativePath, Timestamp};
 use crate::catalog::HubAnswerRow;
 use crate::tree::Source;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 /// Hubs gain some models an hour; what is older is asked for again when somebody looks.
-const ANSWER_AGE_MAX: Duration = Duration::from_secs(60 * 60);
+pub(super) const ANSWER_AGE_MAX: Duration = Duration::from_secs(60 * 60);
 /// A failure is tried again when somebody looks after so long.
 pub(super) const FAILURE_AGE_MAX: Duration = Duration::from_secs(60);
-/// Directories of all answers of one mount; the numbers before them belong to what is registered.
+/// Directories of all answers of one mount; the numbers before them belong to what is registered. Over it, those of
+/// queries that are gone are given again, the oldest first.
 const NODES_MAX: u32 = 1 << 18;
 const NODES_FROM: u32 = u32::MAX - (1 << 16);
 
@@ -30,6 +31,8 @@ pub(super) struct State {
     pub answers: BTreeMap<i64, Answer>,
     numbers: HashMap<Key, u32>,
     keys: Vec<Key>,
+    /// Numbers of directories whose query is gone.
+    free: VecDeque<u32>,
     /// What was removed from its directory; it comes back when the query is made anew.
     pub hidden: HashSet<Key>,
 }
@@ -76,13 +79,52 @@ impl State {
         self.keys.get(node_of(ino)?).filter(|key| self.answers.contains_key(&key.query)).cloned()
     }
 
+    /// Forgets the answers of queries that are gone.
+    pub fn keep_only(&mut self, is_there: impl Fn(i64) -> bool) {
+        self.answers.retain(|id, _| is_there(*id));
+        self.hidden.retain(|key| is_there(key.query));
+        let gone = self.numbers.extract_if(|key, _| !is_there(key.query));
+        let mut free: Vec<u32> = gone.map(|(_, number)| number).collect();
+        free.sort_unstable();
+        self.free.extend(free);
+    }
+
+    /// The number of a directory that has one already.
+    pub fn known_number(&self, key: &Key) -> Option<InodeNo> {
+        self.numbers.get(key).map(|known| InodeNo::of_fixed(NODES_FROM - known))
+    }
+
+    /// Names below a repository that somebody who remembers `before` has to forget.
+    pub fn names_to_forget(
+        &self,
+        repository: &Key,
+        before: &BTreeMap<RelativePath, BlobId>,
+        after: &BTreeMap<RelativePath, BlobId>,
+    ) -> Vec<(InodeNo, EntryName)> {
+        let differ = names_that_differ(before, after).into_iter();
+        let known = differ.filter_map(|(folder, name)| {
+            let key = if folder.is_empty() { repository.clone() } else { repository.child(&folder) };
+            Some((self.known_number(&key)?, name))
+        });
+        known.collect()
+    }
+
     /// The number of a directory, a new one for a new directory; nothing when there are none left.
     pub fn number(&mut self, key: Key) -> Option<InodeNo> {
         if let Some(known) = self.numbers.get(&key) {
             return Some(InodeNo::of_fixed(NODES_FROM - known));
         }
-        let next = u32::try_from(self.keys.len()).ok().filter(|next| *next < NODES_MAX)?;
-        self.keys.push(key.clone());
+        let next = match u32::try_from(self.keys.len()).ok().filter(|next| *next < NODES_MAX) {
+            Some(next) => {
+                self.keys.push(key.clone());
+                next
+            }
+            None => {
+                let next = self.free.pop_front()?;
+                *self.keys.get_mut(usize::try_from(next).ok()?)? = key.clone();
+                next
+            }
+        };
         self.numbers.insert(key, next);
         Some(InodeNo::of_fixed(NODES_FROM - next))
     }
@@ -157,6 +199,25 @@ mod tests {
         assert_eq!(state.key(number), None, "its query is not known");
         assert_eq!(node_of(InodeNo::of_fixed(u32::MAX)), None);
         assert_eq!(node_of(InodeNo::of_fixed(64)), None);
+    }
+
+    #[test]
+    fn numbers_of_queries_that_are_gone_are_given_again_when_there_are_no_others() {
+        let mut state = State::default();
+        let key = |query: i64, number: u32| Key { query, path: number.to_string() };
+        let first = state.number(key(1, 0)).expect("the first");
+        for number in 1..NODES_MAX {
+            assert!(state.number(key(i64::from(number % 2) + 1, number)).is_some());
+        }
+        assert_eq!(state.number(key(3, 0)), None);
+        state.keep_only(|query| query != 1);
+        assert_eq!(state.number(key(3, 0)), Some(first), "the oldest");
+        assert_eq!(state.number(key(2, 1)), state.known_number(&key(2, 1)), "what is there keeps its own");
+        let mut seen = HashSet::from([first]);
+        for number in 1..NODES_MAX / 2 {
+            assert!(seen.insert(state.number(key(3, number)).expect("one is free")));
+        }
+        assert_eq!(state.number(key(3, NODES_MAX)), None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::super::paging::Position;
 use super::super::{Library, LibraryError, add, found};
 use super::follower::Current;
 use super::hit_names::{Hit, Look, has_folder, inside, named, written};
-use super::hit_state::{Answer, FAILURE_AGE_MAX, HubAnswer, Key, Stage, State, is_older, node_of};
+use super::hit_state::{ANSWER_AGE_MAX, Answer, FAILURE_AGE_MAX, HubAnswer, Key, Stage, State, is_older, node_of};
 use super::queries::Folder;
 use crate::base::{BlobId, EntryName, Fault, FaultKind, InodeNo, Locator, RelativePath, Timestamp};
 use crate::catalog::{CatalogError, HubAnswerRow};
@@ -233,9 +233,7 @@ impl Hits {
 
     /// Forgets the answers of queries that are gone.
     pub fn keep_only(&self, is_there: impl Fn(i64) -> bool) {
-        let mut state = self.state.lock();
-        state.answers.retain(|id, _| is_there(*id));
-        state.hidden.retain(|key| is_there(key.query));
+        self.state.lock().keep_only(is_there);
     }
 
     /// Takes a name out of a directory of ours, with all below it, and nothing but the name.
@@ -322,6 +320,7 @@ impl Hits {
             else {
                 return;
             };
+            let mut replaced = Vec::new();
             match rows {
                 Ok(rows) => {
                     let before = std::mem::take(&mut hub.hits);
@@ -334,6 +333,7 @@ impl Hits {
                     change
                         .names
                         .extend(number.into_iter().flat_map(|number| gone.clone().map(move |name| (number, name))));
+                    replaced = before.into_iter().filter(|old| is_replaced(old, &hub.hits)).collect();
                 }
                 Err(fault) => {
                     tracing::warn!("{} did not answer a query: {fault}", source.as_str());
@@ -341,6 +341,12 @@ impl Hits {
                 }
             }
             change.directories.extend(number);
+            for old in replaced {
+                let repository = Key { query: id, path: format!("{}/{}", source.as_str(), old.name) };
+                let files = old.files.unwrap_or_default();
+                change.names.extend(state.names_to_forget(&repository, &files, &BTreeMap::new()));
+                change.directories.extend(state.known_number(&repository));
+            }
         }
         let this = Arc::clone(&self);
         self.handle.spawn_blocking(move || this.keep(id, source));
@@ -371,10 +377,11 @@ impl Hits {
             let mut state = self.state.lock();
             let Some(hit) = state.hit_mut(key) else { return };
             let is_due = match &hit.look {
-                Look::Quiet => hit
-                    .files
-                    .as_ref()
-                    .is_none_or(|files| files.values().any(|blob| tree.blob(tree.current(*blob)).is_none())),
+                Look::Quiet => {
+                    let is_old = hit.looked.is_none_or(|when| is_older(when, ANSWER_AGE_MAX, now));
+                    let is_lost = |blob: &BlobId| tree.blob(tree.current(*blob)).is_none();
+                    is_old || hit.files.as_ref().is_none_or(|files| files.values().any(is_lost))
+                }
                 Look::Looking => false,
                 Look::Failed(_, when) => is_older(*when, FAILURE_AGE_MAX, now),
             };
@@ -419,27 +426,41 @@ impl Hits {
     fn settle(self: &Arc<Self>, key: &Key, reference: &str, files: Result<BTreeMap<RelativePath, BlobId>, Fault>) {
         let now = self.library.clock().now();
         let is_known = files.is_ok();
-        let directory = {
+        let mut change = TreeChange::default();
+        {
             let mut state = self.state.lock();
             let Some(hit) = state.hit_mut(key).filter(|hit| hit.reference == reference) else { return };
+            let before = hit.files.clone().unwrap_or_default();
             match files {
-                Ok(files) => (hit.files, hit.look) = (Some(Arc::new(files)), Look::Quiet),
+                Ok(files) => {
+                    (hit.files, hit.looked, hit.look) = (Some(Arc::new(files)), Some(now), Look::Quiet);
+                }
                 Err(fault) => {
                     tracing::warn!("{reference} could not be looked into: {fault}");
                     hit.look = Look::Failed(fault, now);
                 }
             }
-            hit.mtime = now.max(hit.mtime.next());
+            let after = hit.files.clone().unwrap_or_default();
+            if before != after {
+                hit.mtime = now.max(hit.mtime.next());
+            }
             let top: Vec<&str> = key.path.splitn(3, '/').take(2).collect();
-            state.number(Key { query: key.query, path: top.join("/") })
-        };
+            let repository = Key { query: key.query, path: top.join("/") };
+            change.names = state.names_to_forget(&repository, &before, &after);
+            change.directories.extend(change.names.iter().map(|(directory, _)| *directory));
+            change.directories.extend(state.number(repository));
+        }
         if let (true, Some(source)) = (is_known, key.source()) {
             let (this, query) = (Arc::clone(self), key.query);
             self.handle.spawn_blocking(move || this.keep(query, source));
         }
-        let directories = directory.into_iter().collect();
-        self.current.tell(&self.current.tree(), &TreeChange { directories, ..TreeChange::default() });
+        self.current.tell(&self.current.tree(), &change);
     }
+}
+
+/// Whether another version of a repository has its directory now.
+fn is_replaced(old: &Hit, hits: &[Hit]) -> bool {
+    hits.iter().any(|hit| hit.name == old.name && hit.reference != old.reference)
 }
 
 /// The hubs that a query names.
