@@ -210,3 +210,33 @@ fn a_repository_that_changed_is_looked_into_again_and_no_old_name_stays() {
     );
     mount.unmount();
 }
+
+#[test]
+fn what_nobody_looks_at_any_more_is_forgotten_and_can_be_found_again() {
+    if fuse_or_skip() == Fuse::Skip {
+        return;
+    }
+    let scene = scene();
+    let mount = mounted(&scene);
+    let stored = mount.path(format!("store/{}", sha256_of(&scene.bytes)));
+    assert!(stored.exists(), "a content that is known");
+    fs::remove_dir(mount.path(QUERY)).expect("nobody looks any more");
+    mount.unmount();
+    let catalog = || rusqlite::Connection::open(scene.sandbox.store().join("modelhub.db")).expect("a database");
+    // As it is long after.
+    let aged = catalog().execute("UPDATE blobs SET mtime_ns = 1", []).expect("written");
+    assert_eq!(aged, 3, "two files of the repository, and the model that is here");
+
+    let mount = scene.sandbox.mount(&[]);
+    assert!(stored.exists(), "nothing is forgotten by itself");
+    fs::create_dir(mount.path("search/xl source:huggingface")).expect("made");
+    eventually("it is forgotten", DONE_MAX, || !stored.exists());
+    let rows: i64 = catalog().query_row("SELECT count(*) FROM blobs", [], |row| row.get(0)).expect("a number");
+    assert_eq!(rows, 1);
+    assert_eq!(listed(&scene), ["here.safetensors"], "what is registered stays");
+    let found = mount.path("search/xl source:huggingface/huggingface/ann--anime-xl/style.safetensors");
+    eventually("it is found again", DONE_MAX, || found.exists());
+    assert_eq!(sha256_of_file(&found).expect("readable"), sha256_of(&scene.bytes));
+    mount.unmount();
+    scene.sandbox.run(["verify"]).success();
+}

@@ -36,6 +36,14 @@ impl Reader<'_> {
     }
 }
 
+impl Reader<'_> {
+    /// Of all queries.
+    pub fn all_hub_answers(&self) -> Result<Vec<HubAnswerRow>, CatalogError> {
+        let sql = "SELECT source, query, answered_ns, hits FROM hub_answers ORDER BY search_id, source";
+        self.all(sql, [], "hub_answers", read_answer)
+    }
+}
+
 impl Writer<'_> {
     /// Replaces what a hub answered before. Nothing happens for a query that is gone.
     pub fn set_hub_answer(&mut self, search: i64, row: &HubAnswerRow) -> Result<(), CatalogError> {

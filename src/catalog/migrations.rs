@@ -61,6 +61,7 @@ impl Database {
                 M::up(include_str!("schema/modelhub_7.sql")),
                 M::up(include_str!("schema/modelhub_8.sql")),
                 M::up(include_str!("schema/modelhub_9.sql")),
+                M::up(include_str!("schema/modelhub_10.sql")),
             ],
             Self::Rules => vec![
                 M::up(include_str!("schema/classification_1.sql")),

@@ -13,6 +13,7 @@ mod decisions;
 mod enrichments;
 mod error;
 mod figures;
+mod forgetting;
 mod guess;
 mod handle;
 mod homes;

@@ -109,6 +109,7 @@ impl Reader<'_> {
         let gone = "SELECT id, kind FROM gone WHERE revision > ?1 ORDER BY +kind, +id";
         delta.gone = self.all(gone, [since], "gone", |cells| read_occupant(cells, 1, 0))?;
         delta.merged = self.merged_since(since)?;
+        delta.forgotten = self.forgotten_since(since)?;
         if self.finds("SELECT 1 FROM deploy_targets WHERE revision > ?1", [since])? {
             delta.targets = Some(self.targets()?);
         }
@@ -342,6 +343,7 @@ mod tests {
         old.bundles = bundles.into_values().collect();
         old.directories = merge(old.directories, delta.directories, |row| row.id).into_values().collect();
         old.blobs.retain(|row| delta.merged.iter().all(|(from, _)| *from != row.id));
+        old.blobs.retain(|row| !delta.forgotten.contains(&row.id));
         old.merged = merge(old.merged, delta.merged, |row| row.0).into_values().collect();
         let placement = |row: &Placement| (row.directory.clone(), row.occupant);
         old.placements = merge(old.placements, delta.placements, placement).into_values().collect();
@@ -582,6 +584,7 @@ mod tests {
             format!("{DIRECTORY} WHERE revision > 1 ORDER BY +id"),
             placements,
             "SELECT id, kind FROM gone WHERE revision > 1 ORDER BY +kind, +id".to_owned(),
+            "SELECT blob_id FROM forgotten_blobs WHERE revision > 1 ORDER BY +blob_id".to_owned(),
         ];
         for sql in statements {
             let plan = plan_of(&store, &sql);

@@ -18,6 +18,7 @@ mod enrich_pace;
 mod error;
 mod evict;
 mod explaining;
+mod forgetting;
 mod found;
 mod gateway;
 mod handle;

@@ -192,6 +192,7 @@ impl Tree {
         snapshot.placements.extend(delta.placements);
         snapshot.blobs.retain(|blob| delta.merged.iter().all(|(from, _)| *from != blob.id));
         snapshot.merged.extend(delta.merged);
+        snapshot.blobs.retain(|blob| !delta.forgotten.contains(&blob.id));
         snapshot.models.retain(|model| !delta.gone.contains(&Occupant::Model(model.id)));
         snapshot.bundles.retain(|bundle| !delta.gone.contains(&Occupant::Bundle(bundle.id)));
         if let Some(targets) = delta.targets {

@@ -48,6 +48,8 @@ impl Tree {
             || self.moves_a_directory(&delta.directories)
             || self.changes_a_hash(&delta.blobs)
             || self.merges_a_hash(delta)
+            // Rare, and many at a time.
+            || !delta.forgotten.is_empty()
     }
 
     /// As a rule a content without a published hash turns out to be one that is known by its hash.

@@ -227,6 +227,8 @@ pub struct Delta {
     pub gone: Vec<Occupant>,
     /// Contents that turned out to be another one, each with that one.
     pub merged: Vec<(BlobId, BlobId)>,
+    /// Contents that are known no more; nothing names them.
+    pub forgotten: Vec<BlobId>,
     /// All targets, when any of them changed.
     pub targets: Option<Vec<Target>>,
 }

@@ -233,10 +233,12 @@ prop_compose! {
         gone in vec(any_occupant(), 0..3),
         targets in proptest::option::weighted(0.1, any_targets()),
         merged in vec((1i64..7, 1i64..7), 0..2),
+        forgotten in proptest::option::weighted(0.1, 1i64..7),
     ) -> Delta {
         let directories = directories.into_iter().chain(wild.into_iter().filter(|_| wildness == 0)).collect();
         let merged = merged.into_iter().map(|(from, into)| (BlobId::new(from), BlobId::new(into))).collect();
-        Delta { merged, revision: 2, root_mtime: Timestamp::from_unix_ns(time), blobs, models, bundles, directories, placements, gone, targets }
+        let forgotten = forgotten.map(BlobId::new).into_iter().collect();
+        Delta { forgotten, merged, revision: 2, root_mtime: Timestamp::from_unix_ns(time), blobs, models, bundles, directories, placements, gone, targets }
     }
 }
 
@@ -251,6 +253,7 @@ fn after(mut snapshot: Snapshot, delta: Delta) -> Snapshot {
     snapshot.placements.extend(delta.placements);
     snapshot.blobs.retain(|blob| delta.merged.iter().all(|(from, _)| *from != blob.id));
     snapshot.merged.extend(delta.merged);
+    snapshot.blobs.retain(|blob| !delta.forgotten.contains(&blob.id));
     snapshot.models.retain(|model| !delta.gone.contains(&Occupant::Model(model.id)));
     snapshot.bundles.retain(|bundle| !delta.gone.contains(&Occupant::Bundle(bundle.id)));
     if let Some(targets) = delta.targets {

@@ -10,9 +10,9 @@
 
 use super::super::gateway::{self, HUBS};
 use super::super::paging::Position;
-use super::super::{Library, LibraryError, add, found};
+use super::super::{Library, LibraryError, add, forgetting, found};
 use super::follower::Current;
-use super::hit_names::{Hit, Look, has_folder, inside, named, written};
+use super::hit_names::{self, Hit, Look, has_folder, inside, named, written};
 use super::hit_state::{ANSWER_AGE_MAX, Answer, FAILURE_AGE_MAX, HubAnswer, Key, Stage, State, is_older, node_of};
 use super::queries::Folder;
 use crate::base::{BlobId, EntryName, Fault, FaultKind, InodeNo, Locator, RelativePath, Timestamp};
@@ -21,7 +21,7 @@ use crate::hub::{FoundRepo, HubError, HubSet};
 use crate::query::Query;
 use crate::tree::{Attributes, Child, NodeKind, Source, Tree, TreeChange};
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -34,6 +34,8 @@ const HITS_MAX: u32 = 20;
 const LOOKS_AT_ONCE_MAX: usize = 4;
 /// Longest look into one.
 const LOOK_MAX: Duration = Duration::from_secs(60);
+/// How often what no answer shows any more is looked for: it grows with what is searched, by some rows each time.
+const TIDY_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 const EVERYWHERE: &str = "all";
 
 /// How far a directory's answer is.
@@ -64,12 +66,14 @@ pub(super) struct Hits {
     handle: Handle,
     looks: Semaphore,
     state: Mutex<State>,
+    /// When it was looked for what no answer shows any more. A leaf.
+    tidied: Mutex<Option<Timestamp>>,
 }
 
 impl Hits {
     pub fn new(library: Library, current: Arc<Current>, hubs: HubSet, handle: Handle) -> Arc<Self> {
         let looks = Semaphore::new(LOOKS_AT_ONCE_MAX);
-        Arc::new(Self { library, current, hubs, handle, looks, state: Mutex::default() })
+        Arc::new(Self { library, current, hubs, handle, looks, state: Mutex::default(), tidied: Mutex::new(None) })
     }
 
     /// How far the hubs of a query are; nothing for one that names none. Begins to ask them where that is due.
@@ -367,7 +371,38 @@ impl Hits {
         if let Err(error) = noted {
             let error: CatalogError = error;
             tracing::warn!("what {} answered cannot be kept: {}", source.as_str(), error.fault());
+            return;
         }
+        self.tidy(now);
+    }
+
+    /// Forgets what no answer shows any more, now and then.
+    fn tidy(&self, now: Timestamp) {
+        {
+            let mut tidied = self.tidied.lock();
+            if tidied.is_some_and(|when| !is_older(when, TIDY_EVERY, now)) {
+                return;
+            }
+            *tidied = Some(now);
+        }
+        let done = self.shown_blobs().and_then(|shown| forgetting::forget_loose(&self.library, &shown));
+        match done {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "forgot contents that only old answers of hubs had shown"),
+            Err(error) => tracing::warn!("what old answers of hubs showed is not forgotten: {}", error.fault()),
+        }
+    }
+
+    /// Contents that an answer shows, here or in any mount of this store.
+    fn shown_blobs(&self) -> Result<HashSet<BlobId>, LibraryError> {
+        let rows: Vec<HubAnswerRow> = self.library.catalog().read(|reader| reader.all_hub_answers())?;
+        let tree = self.current.tree();
+        let kept = rows.iter().flat_map(|row| hit_names::read(&row.hits, row.answered));
+        let state = self.state.lock();
+        let live =
+            state.answers.values().flat_map(|answer| answer.hubs.values()).flat_map(|hub| hub.hits.iter().cloned());
+        let files = kept.chain(live).filter_map(|hit| hit.files);
+        Ok(files.flat_map(|files| files.values().map(|blob| tree.current(*blob)).collect::<Vec<_>>()).collect())
     }
 
     /// Begins to look into the repository that a directory is about, where nobody has. What is known stays meanwhile.
