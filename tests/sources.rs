@@ -153,6 +153,26 @@ fn a_mirror_gives_what_the_only_source_refuses() {
 }
 
 #[test]
+fn a_mirror_gives_what_every_known_source_lied_about() {
+    let content = Content::generated(9, 3 * MIB);
+    for (mirror, activity) in [(OTHER_REPO, Activity::Done), ("org/elsewhere", Activity::Failed)] {
+        let (hub, other, store) = (hub_with(&content), other_with(&content), folder());
+        hub.fault(Fault::WrongBytes);
+        let mirrors = rules("hf:*", &format!("modelscope:{mirror}"));
+        let process = Process::start(&hub, &store, Setting { mirrors, ..setting(&other, Preference::Fastest) });
+        let file = process.open(&wanted(&content));
+        file.fetch_all();
+        wait_for(&file, activity);
+        if activity == Activity::Done {
+            check_resident(&store, &content);
+        } else {
+            assert_eq!(process.books.count("completed"), 0);
+            assert_eq!(process.read(&file, 0, 10).expect_err("nobody has it").fault().kind, FaultKind::Integrity);
+        }
+    }
+}
+
+#[test]
 fn a_mirror_is_taken_only_for_the_same_hash_and_looked_at_once() {
     let content = Content::generated(6, 2 * MIB);
     let (hub, other, store) = (hub_with(&content), FakeModelScope::start(), folder());

@@ -9,6 +9,7 @@ use super::error::FetchError;
 use super::file::File;
 use super::finish::HASHING_MAX;
 use super::handle::RemoteFile;
+use super::lies::Lies;
 use super::mirrors::Listings;
 use super::outages::Outages;
 use super::pace::Pace;
@@ -126,6 +127,7 @@ pub(super) struct Shared {
     pub outages: Outages,
     pub sources: Sources,
     pub listings: Listings,
+    pub lies: Lies,
     pub pace: Pace,
     /// Turns to hash, in the order in which they were asked for.
     pub hashing: Arc<Semaphore>,
@@ -138,8 +140,6 @@ pub(super) struct Shared {
     /// A content was opened, or is gone.
     settled: Condvar,
     failed_lately: Mutex<VecDeque<Progress>>,
-    /// How often the bytes of a content were found to be wrong; one entry for each that ever were. A leaf.
-    lies: Mutex<HashMap<BlobId, u64>>,
     next_registration: AtomicU64,
 }
 
@@ -203,15 +203,6 @@ impl Shared {
         self.failed_lately.lock().retain(|kept| kept.blob != blob);
     }
 
-    /// Bytes of a content were wrong, although some of them were handed out.
-    pub fn note_lie(&self, blob: BlobId) {
-        *self.lies.lock().entry(blob).or_default() += 1;
-    }
-
-    pub fn lies_of(&self, blob: BlobId) -> u64 {
-        self.lies.lock().get(&blob).copied().unwrap_or_default()
-    }
-
     /// The state of a content that is open, or else the right to open it. One that is condemned is replaced.
     fn find_or_register(self: &Arc<Self>, blob: BlobId) -> Result<Arc<File>, Registration> {
         let mut contents = self.contents.lock();
@@ -269,6 +260,7 @@ impl Engine {
             outages: Outages::default(),
             sources: Sources::default(),
             listings: Listings::default(),
+            lies: Lies::default(),
             pace,
             hashing: Arc::new(Semaphore::new(HASHING_MAX)),
             cancel: Cancel::new(),
@@ -277,7 +269,6 @@ impl Engine {
             contents: Mutex::new(HashMap::new()),
             settled: Condvar::new(),
             failed_lately: Mutex::new(VecDeque::new()),
-            lies: Mutex::new(HashMap::new()),
             next_registration: AtomicU64::new(0),
         };
         Self { shared: Arc::new(shared) }

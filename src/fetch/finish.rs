@@ -137,14 +137,23 @@ impl File {
             }
             Err(error) => tracing::warn!(blob = %self.blob, file = %self.name, "{}", error.fault()),
         }
-        self.shared.note_lie(self.blob);
-        let another = {
+        self.shared.lies.note(self.blob);
+        let mirrors = {
             let mut state = self.state.lock();
             // From here on nothing of it is handed out.
             state.present = RangeSet::new();
             state.last_error = Some(self.damaged());
-            state.origins.blame()
+            if state.origins.blame() { None } else { self.mirrors_to_ask(&mut state) }
         };
+        match mirrors {
+            Some(mirrors) => drop(self.shared.runtime.spawn(Arc::clone(self).replace_liars(mirrors))),
+            None => self.begin_anew_or_end(),
+        }
+    }
+
+    /// What was here is in quarantine: begins anew while a place is left that did not lie.
+    pub fn begin_anew_or_end(self: &Arc<Self>) {
+        let another = self.state.lock().origins.any_honest();
         if !another || !self.begin_anew() {
             self.condemn();
         }

@@ -59,7 +59,7 @@ impl RemoteFile {
     /// How often bytes of this content turned out to be wrong after they were handed out: with another number than at an
     /// earlier open, what was kept of it since then must not be served.
     pub fn lies(&self) -> u64 {
-        self.file().shared.lies_of(self.file().blob)
+        self.file().shared.lies.of(self.file().blob)
     }
 
     /// Schedules the whole file in the background.

@@ -73,6 +73,11 @@ fn with_hash(listing: &RepoListing) -> Files {
 impl File {
     /// No place gives anything at the moment: whether others are to be looked for.
     pub fn look_for_mirrors(&self, state: &mut State) -> Option<Deed> {
+        self.mirrors_to_ask(state).map(Deed::FindMirrors)
+    }
+
+    /// Which those are. Whoever takes them looks.
+    pub fn mirrors_to_ask(&self, state: &mut State) -> Option<Vec<Mirror>> {
         let now = Instant::now();
         let patience = self.shared.options.read_timeout;
         let may_look = match state.looked {
@@ -93,28 +98,37 @@ impl File {
             return None;
         }
         state.looked = Looked::Now;
-        Some(Deed::FindMirrors(mirrors))
+        Some(mirrors)
+    }
+
+    pub async fn find_mirrors(self: Arc<Self>, mirrors: Vec<Mirror>) {
+        self.look_at(&mirrors).await;
+        self.pump();
+    }
+
+    /// Every place lied: a mirror may do better.
+    pub async fn replace_liars(self: Arc<Self>, mirrors: Vec<Mirror>) {
+        self.look_at(&mirrors).await;
+        let runtime = self.shared.runtime.clone();
+        drop(runtime.spawn_blocking(move || self.begin_anew_or_end()));
     }
 
     /// Looks at one place after the other, until one has it.
-    pub async fn find_mirrors(self: Arc<Self>, mirrors: Vec<Mirror>) {
+    async fn look_at(self: &Arc<Self>, mirrors: &[Mirror]) {
         let mut found = Vec::new();
-        for mirror in &mirrors {
+        for mirror in mirrors {
             found = self.places_at(mirror).await;
             if !found.is_empty() {
                 break;
             }
         }
-        {
-            let mut state = self.state.lock();
-            state.looked = Looked::At(Instant::now());
-            if !found.is_empty() {
-                tracing::info!(blob = %self.blob, file = %self.name, source = found[0].source.as_str(), "found at a mirror");
-                state.origins.add(&found);
-                self.touch();
-            }
+        let mut state = self.state.lock();
+        state.looked = Looked::At(Instant::now());
+        if !found.is_empty() {
+            tracing::info!(blob = %self.blob, file = %self.name, source = found[0].source.as_str(), "found at a mirror");
+            state.origins.add(&found);
+            self.touch();
         }
-        self.pump();
     }
 
     /// Where the content is at a mirror, by its hash.

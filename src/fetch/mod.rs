@@ -19,6 +19,7 @@ mod file;
 mod finish;
 mod handle;
 mod layout;
+mod lies;
 mod mirrors;
 mod origins;
 mod outages;

@@ -190,6 +190,11 @@ impl Origins {
             _ => self.places.iter_mut().for_each(|place| place.lied |= place.gave),
         }
         self.places.iter_mut().for_each(|place| place.gave = false);
+        self.any_honest()
+    }
+
+    /// Whether there is a place that did not lie.
+    pub fn any_honest(&self) -> bool {
         self.places.iter().any(|place| !place.lied)
     }
 }

@@ -255,10 +255,13 @@ impl Drop for Ticket {
             return;
         }
         self.file.state.lock().remove_request(self.id);
-        drop(self.file.shared.slots.release(self.slot));
-        if std::thread::panicking() {
-            self.file.fail(self.file.broken("a task of it panicked"));
+        let waiting = self.file.shared.slots.release(self.slot);
+        if !std::thread::panicking() {
+            return;
         }
+        self.file.fail(self.file.broken("a task of it panicked"));
+        // The slot is for those that waited for it.
+        drop(self.file.shared.runtime.spawn(async move { waiting.iter().for_each(|file| file.pump()) }));
     }
 }
 

@@ -153,7 +153,10 @@ impl Store {
         let sha256 = verified.hashes.sha256;
         let placed = self.place(&partial.data_path, &sha256, name, partial.size_bytes, Durable::Now)?;
         partial.retire();
-        remove_folder(&partial.folder)?;
+        // Its data is in the store, and without data a map says nothing: what is left is in nobody's way.
+        if let Err(error) = remove_folder(&partial.folder) {
+            tracing::warn!(folder = %partial.folder.display(), "what is left of a download cannot be removed: {error}");
+        }
         Ok(Published::stays(self.blob_path(&sha256, &placed.name), placed))
     }
 
@@ -174,5 +177,32 @@ impl Store {
             sync_folder(&folder)?;
         }
         Ok(target)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::partial::{PartialIdentity, PartialKey};
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_removed_behind_a_download_is_in_nobodys_way() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let store = Store::create(&folder.path().join("store")).expect("create");
+        let key = PartialKey::new("k").expect("a key");
+        let identity = PartialIdentity { size_bytes: 5, sha256: None, etag: Some("e".to_owned()) };
+        let open = || store.open_partial(&key, &identity).expect("opens");
+        let partial = open();
+        partial.write_chunk(0, b"bytes").expect("written");
+        let stray = partial.folder.join("stray");
+        fs::create_dir(&stray).expect("a folder");
+        fs::write(stray.join("file"), b"of somebody else").expect("a file");
+        let verified = partial.verify(&|_| (), &Cancel::new()).expect("whole");
+        let name = EntryName::new("m.safetensors").expect("a name");
+        let published = store.publish_partial(&partial, verified, &name).expect("it is in the store");
+        assert_eq!(fs::read(&published.path).expect("here"), b"bytes");
+        assert!(stray.exists(), "it cannot be removed");
+        drop(partial);
+        assert_eq!(open().present().bytes(), 0, "nothing of it is believed");
     }
 }
