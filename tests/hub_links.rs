@@ -104,8 +104,15 @@ fn a_hit_of_a_hub_is_linked_and_is_a_model_until_its_last_link_goes() {
     assert!(mount.path(format!("{HIT}/style.safetensors")).exists(), "the hub still has it");
 
     // Again, and under the same names: nothing of the first time is in the way.
-    fs::hard_link(mount.path(format!("{HIT}/style.safetensors")), &style).expect("linked again");
+    let found = mount.path(format!("{HIT}/style.safetensors"));
+    fs::hard_link(&found, &style).expect("linked again");
     assert_eq!(names(&mount, "comfyui/loras"), ["here.safetensors", "style.safetensors"]);
+    for name in ["style.safetensors", "another.safetensors"] {
+        scene.sandbox.run(["rm", "style.safetensors"]).success();
+        eventually("it is out of sight", DONE_MAX, || names(&mount, "comfyui/loras") == ["here.safetensors"]);
+        fs::hard_link(&found, mount.path(format!("comfyui/loras/{name}"))).expect("linked after `modelfs rm`");
+        assert!(names(&mount, "comfyui/loras").contains(&name.to_owned()), "{name}");
+    }
     mount.unmount();
     scene.sandbox.run(["verify"]).success();
 }

@@ -56,6 +56,8 @@ pub(super) fn register(
     };
     let model = models::register(w, shelf, &facts)?;
     w.set_facts(model, HEADING, &[(KEY.to_owned(), LINK.to_owned())])?;
+    // One that is back from the trash may be in this folder already.
+    shelf.take_model_out(w, model, folder)?;
     Ok(Some(model))
 }
 
