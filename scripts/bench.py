@@ -13,7 +13,7 @@ LARGE_BYTES = 1 << 30
 SCALE_MODELS = 100_000
 USER = 65534  # nobody
 PAGE = "docs/BENCHMARKS.md"
-PARTS = ["resident", "import", "remote", "opponents", "scale", "search"]
+PARTS = ["resident", "import", "remote", "opponents", "scale", "search", "judging"]
 
 
 def drop_caches():
@@ -288,6 +288,38 @@ def listing(program, work, target):
     box.close()
 
 
+JUDGED = 10_000
+JUDGED_SECONDS = 5
+
+
+def judging(program, work, target):
+    """A collection of headers without files, made by examples/judging_cost.rs, judged again under a mount."""
+    box = Box(program, work / "judging")
+    box.run("init")
+    made = subprocess.run([target / "examples/judging_cost", box.root / "store", str(JUDGED)], stdout=subprocess.PIPE, text=True, check=True)
+    headers = made.stdout.strip()
+    say(headers)
+    point = box.mount()
+
+    def classify(*words):
+        return timed([program, "classify", "--quiet", *words], box.env)
+
+    def figure(what, seconds, how):
+        row("judging", what, f"{seconds:.2f} s", f"≤ {JUDGED_SECONDS} s", seconds <= JUDGED_SECONDS, how)
+
+    figure(f"what new rules would change about {JUDGED} models", statistics.median(classify("--diff") for _ in range(RUNS)),
+           f"`modelfs classify --diff`, all of them differ; {headers}, no file of them exists")
+    figure("the same written, every model moves", classify(), "`modelfs classify`: one transaction, under a mount")
+    begun = time.monotonic()
+    while len(os.listdir(point / "by/type")) < 5 or not os.listdir(point / "comfyui/loras"):
+        if time.monotonic() - begun > JUDGED_SECONDS:
+            sys.exit("the mount does not follow")
+        time.sleep(0.001)
+    row("judging", "until the mount shows it", f"{(time.monotonic() - begun) * 1e3:.0f} ms", "≤ 250 ms", time.monotonic() - begun <= 0.25, "after `classify` returned")
+    figure("judged again, nothing changes", statistics.median(classify() for _ in range(RUNS)), "`modelfs classify`")
+    box.close()
+
+
 def page(command):
     cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.machine())
     old = Path(PAGE).read_text() if Path(PAGE).exists() else ""
@@ -329,7 +361,8 @@ def main():
                 {"resident": lambda: resident(program, work), "import": lambda: importing(program, work),
                  "remote": lambda: remote(program, work, target),
                  "opponents": lambda: opponents(program, work / "opponents", target), "scale": lambda: scale(program, work, target),
-                 "search": lambda: search(program, work, target, given.catalog)}[part]()
+                 "search": lambda: search(program, work, target, given.catalog),
+                 "judging": lambda: judging(program, work, target)}[part]()
         finally:
             for undo in restore:
                 undo()

@@ -221,6 +221,40 @@ fn a_running_mount_takes_up_the_rules_of_its_user() {
 }
 
 #[test]
+fn no_file_is_read_to_judge_again_and_a_mount_follows() {
+    if fuse_or_skip() == Fuse::Skip {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    for number in 0..40 {
+        sandbox.write(format!("in/{number}.safetensors"), lora(number));
+    }
+    sandbox.run(["import", "in"]).success();
+    let mount = sandbox.mount(&[]);
+    let (old, new) = (mount.path("comfyui/loras"), mount.path("comfyui/upscale_models"));
+    let names_in = |folder: &Path| fs::read_dir(folder).expect("a folder").count();
+    assert_eq!((names_in(&old), names_in(&new)), (40, 0));
+    // Every content is gone and every file that could be looked at instead.
+    for content in fs::read_dir(sandbox.store().join("models")).expect("the store's own") {
+        fs::remove_dir_all(content.expect("an entry").path()).expect("removable");
+    }
+    fs::remove_dir_all(sandbox.path("in")).expect("the originals");
+    let rules = rusqlite::Connection::open(sandbox.store().join("classification.db")).expect("a database");
+    rules
+        .execute_batch(
+            "INSERT INTO architecture_patterns (architecture, pattern, primary_type, weight)
+                VALUES ('mine', 'lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight', 'upscaler', 1.0)",
+        )
+        .expect("a row of a user");
+    let preview = sandbox.run(["classify", "--diff", "--json"]).success().json();
+    assert_eq!(preview["changes"].as_array().map(Vec::len), Some(40), "{preview}");
+    assert_eq!((names_in(&old), names_in(&new)), (40, 0), "a preview changes nothing");
+    sandbox.run(["classify"]).success();
+    eventually("the mount follows", VISIBLE_MAX, || (names_in(&old), names_in(&new)) == (0, 40));
+    mount.unmount();
+}
+
+#[test]
 fn how_sure_a_type_must_be_holds_everywhere() {
     let mut sandbox = Sandbox::new();
     sandbox.write("style.safetensors", lora(1));
