@@ -329,7 +329,10 @@ fn a_reader_of_a_stalled_hub_can_be_killed_and_nobody_else_waits() {
     let mount = sandbox.mount(&[]);
     let path = |number| mount.path(format!("hubs/huggingface/{REPO}")).join(name(number));
     hub.fault(Rule::new(Fault::Stall { after_bytes: 100 * KIB }).on(&name(0)));
-    let readers: Vec<_> = (0..4).map(|_| sandbox.start(sandbox.program("cat", [path(0)]))).collect();
+    // What was started in the background of a script ignores Ctrl-C, and so does all that it starts.
+    let reader =
+        || sandbox.program("env", ["--default-signal=INT", "cat"].map(PathBuf::from).into_iter().chain([path(0)]));
+    let readers: Vec<_> = (0..4).map(|_| sandbox.start(reader())).collect();
     hub.wait_until("the hub to stall", |requests| {
         requests.iter().any(|request| request.subject.ends_with(&name(0)) && request.bytes_sent >= 100 * KIB)
     });
