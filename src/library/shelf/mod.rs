@@ -4,40 +4,22 @@
 //! time exactly when its own listing changes, once a transaction; a new directory changes the listing of the one above;
 //! an embeddings root also changes with the folders inside. Not here: which directories show what (`tree::homes_of_*`).
 
-use crate::base::{
-    BlobId, BlobState, BundleId, EntryName, ModelId, ModelType, NAME_BYTES_MAX, RelativePath, Timestamp,
-};
-use crate::catalog::{Catalog, CatalogError, OriginRow, Writer};
+mod filling;
+
+use crate::base::{BlobId, BlobState, BundleId, EntryName, ModelId, ModelType, NAME_BYTES_MAX, RelativePath};
+use crate::catalog::{CatalogError, OriginRow, Writer};
 use crate::tree::{self, FolderMatch, Home, Occupant, Target};
 use std::collections::HashSet;
+
+pub(super) use filling::bring_up_to_date;
 
 /// Marked names take more digits with each attempt; by the tenth nothing but a damaged table can still be in the way.
 const NAME_ATTEMPTS_MAX: u32 = 10;
 const STORE_DIRECTORY: &str = "store";
-const BY_DIRECTORY: &str = "by";
-/// The directory that came last to those that show every model: where it shows none, an older program placed them.
-const NEWEST_DIRECTORY: &str = "by/format";
 
 /// Changes where the bytes of a content are, and everything that shows it.
 pub(super) fn set_blob_state(w: &mut Writer<'_>, blob: BlobId, state: BlobState) -> Result<(), CatalogError> {
     Shelf::begin(w)?.set_blob_state(w, blob, state)
-}
-
-/// What a store that an older program wrote does not show yet: models that have no name below `by/` where this program
-/// looks for them get one.
-pub(super) fn bring_up_to_date(catalog: &Catalog, now: Timestamp) -> Result<(), CatalogError> {
-    let newest = RelativePath::new(NEWEST_DIRECTORY).expect("a literal path is valid");
-    if !catalog.read(|r| r.has_models_and_nothing_in(&newest))? {
-        return Ok(());
-    }
-    let placed = catalog.write(now, |w| Shelf::begin(w)?.place_by_facts(w));
-    match placed {
-        Err(CatalogError::ReadOnly) => {
-            tracing::warn!("`{NEWEST_DIRECTORY}` stays empty: the catalog can only be read");
-            Ok(())
-        }
-        result => result,
-    }
 }
 
 /// The same for many changes in one transaction: remembers what was done already. Good for that transaction alone.
@@ -60,15 +42,6 @@ impl Shelf {
             );
         }
         Ok(Self { targets, embeddings, touched: HashSet::new(), ensured: HashSet::new() })
-    }
-
-    /// Directories that are there from the beginning, and those of enabled applications. Usually they are all there.
-    fn lay_out(&mut self, w: &mut Writer<'_>) -> Result<(), CatalogError> {
-        for directory in tree::static_directories() {
-            self.ensure(w, &directory, None)?;
-        }
-        let directories: Vec<RelativePath> = self.targets.iter().flat_map(tree::target_directories).collect();
-        directories.iter().try_for_each(|directory| self.ensure(w, directory, None))
     }
 
     /// Gives a model its names in every directory that shows it.
@@ -183,38 +156,6 @@ impl Shelf {
         let target = self.targets.iter().find(|known| known.name.as_str() == target)?;
         let folder = target.folders.iter().find(|folder| folder.path.as_str() == rest)?;
         (folder.matching == FolderMatch::Stem).then(|| tree::stem_key(name).to_owned())
-    }
-
-    /// Places everything in an application that was just enabled.
-    pub(super) fn place_target(&mut self, w: &mut Writer<'_>, name: &str) -> Result<(), CatalogError> {
-        self.lay_out(w)?;
-        let Some(target) = self.targets.iter().find(|target| target.name.as_str() == name).cloned() else {
-            return Ok(());
-        };
-        self.place_below(w, name, &[target])?;
-        for entry in w.bundle_entries()? {
-            self.place_bundle(w, entry.id)?;
-        }
-        Ok(())
-    }
-
-    fn place_by_facts(&mut self, w: &mut Writer<'_>) -> Result<(), CatalogError> {
-        self.lay_out(w)?;
-        self.place_below(w, BY_DIRECTORY, &[])
-    }
-
-    /// Gives names to the models that have none in their homes below a directory. What was placed before changes nothing:
-    /// those directories keep their time.
-    fn place_below(&mut self, w: &mut Writer<'_>, top: &str, targets: &[Target]) -> Result<(), CatalogError> {
-        let is_inside = |home: &Home| home.directory.as_str().strip_prefix(top).is_some_and(|r| r.starts_with('/'));
-        for (entry, blob) in w.model_entries()? {
-            for home in tree::homes_of_model(&entry, &blob, targets).into_iter().filter(is_inside) {
-                if w.name_of(&home.directory, Occupant::Model(entry.id))?.is_none() {
-                    self.place_at(w, entry.id, &[home])?;
-                }
-            }
-        }
-        Ok(())
     }
 
     pub(super) fn set_blob_state(
@@ -356,28 +297,28 @@ mod tests {
     use crate::tree::{BundleFile, Source};
     use std::collections::BTreeMap;
 
-    struct Place {
-        _folder: tempfile::TempDir,
-        catalog: Catalog,
+    pub(super) struct Place {
+        pub(super) _folder: tempfile::TempDir,
+        pub(super) catalog: Catalog,
         now: i64,
         /// Before the last transaction.
         before: BTreeMap<String, i64>,
     }
 
     impl Place {
-        fn new() -> Self {
+        pub(super) fn new() -> Self {
             let folder = tempfile::tempdir().expect("temporary folder");
             let catalog = Catalog::create(folder.path()).expect("create");
             Self { _folder: folder, catalog, now: 1_000, before: BTreeMap::new() }
         }
 
-        fn write<T>(&mut self, work: impl FnOnce(&mut Writer<'_>) -> Result<T, CatalogError>) -> T {
+        pub(super) fn write<T>(&mut self, work: impl FnOnce(&mut Writer<'_>) -> Result<T, CatalogError>) -> T {
             self.before = self.times();
             self.now += 1_000;
             self.catalog.write(Timestamp::from_unix_ns(self.now), work).expect("written")
         }
 
-        fn times(&self) -> BTreeMap<String, i64> {
+        pub(super) fn times(&self) -> BTreeMap<String, i64> {
             let snapshot = self.catalog.read(|r| r.snapshot()).map_err(|error: CatalogError| error).expect("read");
             let mut times: BTreeMap<String, i64> = snapshot
                 .directories
@@ -389,14 +330,14 @@ mod tests {
         }
 
         /// The directories that got a new time in the last transaction.
-        fn changed(&self) -> Vec<String> {
+        pub(super) fn changed(&self) -> Vec<String> {
             let is_new = |(path, time): &(String, i64)| self.before.get(path) != Some(time);
             let changed: Vec<(String, i64)> = self.times().into_iter().filter(is_new).collect();
             assert!(changed.iter().all(|(path, time)| self.before.get(path).is_none_or(|before| before < time)));
             changed.into_iter().map(|(path, _)| path).collect()
         }
 
-        fn names(&self, model: ModelId) -> BTreeMap<String, String> {
+        pub(super) fn names(&self, model: ModelId) -> BTreeMap<String, String> {
             let names = self.catalog.read(|r| {
                 let entry = r.model_entry(model)?.expect("shown");
                 let blob = r.blob_entry(entry.blob)?.expect("there");
@@ -438,7 +379,12 @@ mod tests {
         }
     }
 
-    fn model(w: &mut Writer<'_>, seed: u8, name: &str, model_type: ModelType) -> Result<ModelId, CatalogError> {
+    pub(super) fn model(
+        w: &mut Writer<'_>,
+        seed: u8,
+        name: &str,
+        model_type: ModelType,
+    ) -> Result<ModelId, CatalogError> {
         let blob = blob(w, seed)?;
         let model = w.add_model(&NewModel {
             blob,
@@ -455,49 +401,6 @@ mod tests {
         })?;
         Shelf::begin(w)?.place_model(w, model)?;
         Ok(model)
-    }
-
-    #[test]
-    fn laying_out_again_changes_nothing() {
-        let mut place = Place::new();
-        let before = place.times();
-        place.write(|w| Shelf::begin(w)?.lay_out(w));
-        assert_eq!(place.times(), before);
-        assert!(before.contains_key("comfyui/loras") && before.contains_key("by/state/remote"), "{before:?}");
-    }
-
-    #[test]
-    fn a_store_of_an_older_program_gets_the_directories_that_it_lacks() {
-        let mut place = Place::new();
-        let ids = [1, 2].map(|seed| place.write(|w| model(w, seed, "a.safetensors", ModelType::Lora)));
-        let before = place.times();
-        let older = rusqlite::Connection::open(place._folder.path().join("modelhub.db")).expect("open");
-        older
-            .execute_batch(
-                "DELETE FROM placements WHERE directory_id IN (SELECT id FROM directories WHERE path LIKE 'by/format%');
-                 DELETE FROM directories WHERE path LIKE 'by/format%';",
-            )
-            .expect("as an older program left it");
-        // Opening makes the directory itself.
-        place.catalog = Catalog::open(place._folder.path()).expect("an older store opens");
-        let before = {
-            let mut now = place.times();
-            now.retain(|path, _| before.contains_key(path));
-            now
-        };
-        let now = Timestamp::from_unix_ns(1 << 62);
-        bring_up_to_date(&place.catalog, now).expect("brought up to date");
-        let home = RelativePath::new("by/format/safetensors").expect("a path");
-        let name_of = |id: ModelId| {
-            let name = place.catalog.read(|r| r.name_of(&home, Occupant::Model(id)));
-            name.expect("read").expect("placed").as_str().to_owned()
-        };
-        assert_eq!(ids.map(name_of), ["a.safetensors", "a~0202020202.safetensors"]);
-        let after = place.times();
-        let differ: Vec<&String> = after.keys().filter(|path| before.get(*path) != after.get(*path)).collect();
-        assert_eq!(differ, ["by/format", "by/format/safetensors"], "nothing else changed");
-        bring_up_to_date(&place.catalog, Timestamp::from_unix_ns((1 << 62) + 1)).expect("nothing to do");
-        assert_eq!(place.times(), after);
     }
 
     #[test]
@@ -612,23 +515,5 @@ mod tests {
         place.write(|w| Shelf::begin(w)?.ensure(w, &inside, None));
         place.write(|w| Shelf::begin(w)?.touch(w, Some(&inside)));
         assert_eq!(place.changed(), ["comfyui/embeddings", "comfyui/embeddings/mine"]);
-    }
-
-    #[test]
-    fn an_enabled_application_is_filled() {
-        let mut place = Place::new();
-        let id = place.write(|w| model(w, 1, "a.safetensors", ModelType::Lora));
-        let targets = place.catalog.read(|r| r.targets()).map_err(|error: CatalogError| error).expect("targets");
-        let folder = |target: &&Target| {
-            target.folders.iter().any(|folder| folder.model_type == Some(ModelType::Lora) && !folder.directories)
-        };
-        let target = targets.iter().filter(|target| !target.enabled).find(folder).expect("one is off");
-        let name = target.name.as_str();
-        place.write(|w| {
-            w.set_target_enabled(name, true)?;
-            Shelf::begin(w)?.place_target(w, name)
-        });
-        assert!(place.changed().contains(&String::new()), "the root lists it");
-        assert!(place.names(id).keys().any(|directory| directory.starts_with(&format!("{name}/"))));
     }
 }
